@@ -1,0 +1,1 @@
+"""What every other layer stands on and that stands on nothing of ours."""

@@ -1,0 +1,94 @@
+"""Writing files so that a reader sees the old one or the new one, never half of one."""
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from k8s_e2e.base.errors import EnvironmentFailure
+
+
+class DiskFull(EnvironmentFailure):
+    """The file system has no room; what was there before is untouched."""
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = f"no space left while writing {path}"
+            raise DiskFull(message, hint="free some space, or choose another --run-dir") from error
+        raise
+
+
+def write(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
+    """Write ``data`` to a temporary name beside ``path``, then rename it into place.
+
+    Raises:
+        DiskFull: no space left; ``path`` is as it was.
+    """
+    raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(raw)
+            Path(temporary).chmod(mode)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def dumps(value: Any, *, indent: int = 2) -> str:
+    """Write a msgspec struct or plain value as JSON: stable, UTF-8, ending in a newline."""
+    plain = msgspec.to_builtins(value)
+    return json.dumps(plain, indent=indent or None, ensure_ascii=False) + "\n"
+
+
+def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
+    """Write ``value`` (msgspec struct or plain data) as indented JSON, atomically."""
+    write(path, dumps(value), mode=mode)
+
+
+class Lines:
+    """An append-only JSON-lines file: each line is written whole, so a kill loses at most the last one."""
+
+    def __init__(self, path: Path, *, mode: int = 0o644) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
+
+    def append(self, value: Any) -> None:
+        """Append one value as one line.
+
+        Raises:
+            DiskFull: no space left.
+        """
+        data = msgspec.json.encode(value) + b"\n"
+        with _told(self.path):
+            while data:
+                data = data[os.write(self._fd, data) :]
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
+def read_lines(path: Path) -> Iterator[Any]:
+    """Yield the values of a JSON-lines file; a cut last line is left out, an absent file yields nothing."""
+    if not path.exists():
+        return
+    with path.open("rb") as stream:
+        for line in stream:
+            with contextlib.suppress(msgspec.DecodeError):
+                yield msgspec.json.decode(line)

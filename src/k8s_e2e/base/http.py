@@ -1,0 +1,14 @@
+"""The kit's only door to httpx, so that its successor is a change of one line."""
+
+import httpx
+from httpx import Client, HTTPError, Response, TransportError
+
+__all__ = ["Client", "HTTPError", "Response", "TransportError", "client"]
+
+
+def client(base_url: str = "", *, timeout_s: float = 10.0, verify: bool | str = True) -> Client:
+    """Return an HTTP client that ignores proxies (everything it talks to is on loopback) unless told otherwise.
+
+    ``timeout_s`` bounds each of connect, read and write. The caller closes it.
+    """
+    return httpx.Client(base_url=base_url, timeout=timeout_s, verify=verify, trust_env=False, follow_redirects=False)

@@ -1,0 +1,91 @@
+"""The one way to run a program: an argument list, a deadline, and its last words when it fails."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from k8s_e2e.base.errors import EnvironmentFailure
+
+LAST_WORDS = 15  # lines of output that go into an error message
+
+
+class Finished(NamedTuple):
+    """What a program left: ``code``, ``stdout`` and ``stderr`` as text."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+class ProgramFailed(EnvironmentFailure):
+    """A program exited with another code than 0, or ran out of time."""
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    timeout_s: float,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    check: bool = True,
+    log: Path | None = None,
+) -> Finished:
+    """Run ``argv`` in a process group of its own and wait for it.
+
+    ``env`` is added to the environment. With ``log`` both streams go to that file (appended) instead of memory.
+
+    Raises:
+        ProgramFailed: it could not be started, ran longer than ``timeout_s`` (the whole group is killed), or
+            (with ``check``) exited with another code than 0.
+    """
+    words = [str(word) for word in argv]
+    sink = log.open("ab") if log else None
+    try:
+        child = subprocess.Popen(
+            words,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=sink or subprocess.PIPE,
+            stderr=subprocess.STDOUT if sink else subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        message = f"cannot start {words[0]}: {error.strerror or error}"
+        raise ProgramFailed(message, hint="`k8s-e2e doctor` lists what is missing") from error
+    finally:
+        if sink:
+            sink.close()
+    try:
+        out, err = child.communicate(stdin, timeout=timeout_s)
+    except BaseException as error:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            message = f"{_short(words)} did not end within {timeout_s:g} s"
+            raise ProgramFailed(message) from error
+        raise
+    done = Finished(child.returncode, _text(out), _text(err))
+    if check and done.code != 0:
+        words_left = tail(log.read_text("utf-8", "replace") if log else done.stderr or done.stdout)
+        message = f"{_short(words)} exited with {done.code}: {words_left or 'it printed nothing'}"
+        raise ProgramFailed(message, hint=f"see {log}" if log else "")
+    return done
+
+
+def tail(text: str, lines: int = LAST_WORDS) -> str:
+    """Return the last ``lines`` lines of ``text``."""
+    return "\n".join(text.strip().splitlines()[-lines:])
+
+
+def _text(raw: bytes | None) -> str:
+    return raw.decode("utf-8", "replace") if raw else ""
+
+
+def _short(words: Sequence[str], limit: int = 120) -> str:
+    text = " ".join(words)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,118 @@
+"""The project profile `k8s-e2e.toml`: everything the kit knows about the platform under test."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from k8s_e2e.base.errors import UsageError
+
+FILE_NAME = "k8s-e2e.toml"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageBuild(_Strict):
+    """One Dockerfile and the tags made from it, each with its own build arguments."""
+
+    context: str
+    dockerfile: str = "Dockerfile"
+    tags: dict[str, dict[str, str]]
+
+
+class ServicePort(_Strict):
+    """One service that the kit talks to: the Service's name and port, and where it says it is ready."""
+
+    name: str
+    port: int
+    ready: str = "/readyz"
+    traced: bool = True
+
+
+class CustomResource(_Strict):
+    """A kind that the operator reconciles; written to ``k8s/<plural>.yaml``."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+
+    @property
+    def api_version(self) -> str:
+        """``group/version``."""
+        return f"{self.group}/{self.version}"
+
+
+class OperatorSource(_Strict):
+    """Where the operator's finished writes are found: log lines with ``event``, gaps filled from ``actions_path``."""
+
+    service: str
+    event: str = "operator.action"
+    actions_path: str = ""
+
+
+class TraceSource(_Strict):
+    """The Jaeger to read, and the services that must appear in a complete run."""
+
+    service: str
+    port: int = 16686
+    expected: tuple[str, ...] = ()
+
+
+class Profile(_Strict):
+    """A whole `k8s-e2e.toml`. ``root`` is the directory it stands in; its paths are relative to that."""
+
+    root: Path
+    name: str
+    overlay: str
+    namespace: str
+    images: tuple[ImageBuild, ...] = ()
+    services: tuple[ServicePort, ...] = ()
+    custom_resources: tuple[CustomResource, ...] = ()
+    operator: OperatorSource | None = None
+    traces: TraceSource | None = None
+    scenario_dir: str = "scenarios"
+    scenarios: tuple[str, ...] = ()
+    chain: tuple[str, ...] = Field(default=())
+    """Words for the stations a change passes, in order, for the stuck-point message."""
+
+    def service(self, name: str) -> ServicePort:
+        """Return one service.
+
+        Raises:
+            UsageError: the profile has none of that name.
+        """
+        for service in self.services:
+            if service.name == name:
+                return service
+        known = ", ".join(service.name for service in self.services)
+        message = f"no service {name!r} in {self.root / FILE_NAME}"
+        raise UsageError(message, hint=f"known: {known}")
+
+
+def load_profile(path: Path) -> Profile:
+    """Read a `k8s-e2e.toml`.
+
+    Raises:
+        UsageError: absent, not TOML, or with a key that is wrong or unknown (named).
+    """
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        message = f"cannot read the project profile {path}: {error.strerror}"
+        raise UsageError(
+            message, hint="run inside a project that has a k8s-e2e.toml, or name one by --profile"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        message = f"{path} is not TOML: {error}"
+        raise UsageError(message) from error
+    try:
+        return Profile(root=path.parent.resolve(), **values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = f"{path}: {where}: {first['msg']}"
+        raise UsageError(message) from error

@@ -1,0 +1,62 @@
+"""`run.json`: what was run, with what, and how each stage ended."""
+
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+StageStatus = Literal["passed", "failed", "skipped", "interrupted"]
+
+
+class StageOutcome(msgspec.Struct, omit_defaults=True):
+    """How one stage ended. ``error`` is one line; ``exit_code`` as on the command line."""
+
+    name: str
+    status: StageStatus
+    started: str
+    duration_s: float
+    exit_code: int = 0
+    error: str = ""
+    hint: str = ""
+
+
+class ImageRecord(msgspec.Struct, omit_defaults=True):
+    """One image in the cluster: the reference pods use, its config digest, its size as loaded, where it came from."""
+
+    reference: str
+    digest: str = ""
+    bytes: int = 0
+    source: str = ""  # "built", "cached", "official", "pulled"
+
+
+class RunRecord(msgspec.Struct, omit_defaults=True):
+    """The whole of `run.json`."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str = ""
+    attempt: int = 1
+    commit: str = ""
+    profile: str = ""
+    started: str = ""
+    finished: str = ""
+    provider: str = ""
+    cluster: str = ""
+    namespace: str = ""
+    parameters: dict[str, Any] = {}
+    tools: dict[str, str] = {}  # name -> version: kit, kubernetes, etcd, containerd, python, ...
+    images: list[ImageRecord] = []
+    stages: list[StageOutcome] = []
+    exit_code: int | None = None
+
+    def stage(self, name: str) -> StageOutcome | None:
+        """Return the outcome of stage ``name``, or None while it has none."""
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+    def put(self, outcome: StageOutcome) -> None:
+        """Set the outcome of one stage, replacing an earlier one of that name in place."""
+        for index, stage in enumerate(self.stages):
+            if stage.name == outcome.name:
+                self.stages[index] = outcome
+                return
+        self.stages.append(outcome)
