@@ -1,0 +1,74 @@
+"""What every cluster provider offers; the kubeconfig is the contract with everything above."""
+
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from k8s_e2e.base.progress import Progress
+
+
+class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+    """A cluster that answers. ``kubeconfig`` is 0600 and lives in the state directory, never in a run directory."""
+
+    name: str
+    provider: str  # local, kind, existing
+    kubeconfig: Path
+    context: str = ""
+    versions: dict[str, str] = {}  # component -> version
+    kubectl: Path  # a kubectl that fits the cluster
+    pod_logs: Path | None = None  # the node's /var/log/pods as a path this process can read, where there is one
+    component_logs: dict[str, Path] = {}  # component -> log file this process can read
+
+
+class LoadedImage(msgspec.Struct, frozen=True, kw_only=True):
+    """An image in a cluster's node: the full reference, its config digest (``sha256:...``), its unpacked bytes."""
+
+    reference: str
+    digest: str
+    bytes: int = 0
+
+
+class Provider(Protocol):
+    """Makes and removes clusters of one kind.
+
+    Every method is idempotent and may be called from another process than the one that made the cluster.
+    """
+
+    name: str
+
+    def up(self, name: str, *, control_plane_only: bool = False, progress: Progress) -> Cluster:
+        """Make cluster ``name``, or return it if it is already up.
+
+        Raises:
+            EnvironmentFailure: the machine cannot run it, or a component did not become healthy (its last lines).
+        """
+        ...
+
+    def attach(self, name: str) -> Cluster:
+        """Return a running cluster.
+
+        Raises:
+            EnvironmentFailure: there is none of that name, or it no longer answers.
+        """
+        ...
+
+    def load(self, name: str, archive: Path, *, progress: Progress) -> None:
+        """Load one OCI or docker archive, which may hold many images, into every node.
+
+        Raises:
+            EnvironmentFailure: the node refused it.
+        """
+        ...
+
+    def images(self, name: str) -> list[LoadedImage]:
+        """List the images that the nodes have."""
+        ...
+
+    def down(self, name: str, *, progress: Progress) -> None:
+        """Remove the cluster and everything of it; no cluster of that name is fine, too.
+
+        Raises:
+            EnvironmentFailure: something is left, and what.
+        """
+        ...
