@@ -1,0 +1,14 @@
+"""Run the console."""
+
+from turbo_services.console.app import ConsoleSettings, build
+
+from turbo_services.common.server import run
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    raise SystemExit(run("console", ConsoleSettings, build))
+
+
+if __name__ == "__main__":
+    main()

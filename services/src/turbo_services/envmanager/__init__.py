@@ -1,0 +1,1 @@
+"""envmanager: environments, from their creation to the last trace of them."""

@@ -1,0 +1,1 @@
+"""gateway: the way into the environments."""

@@ -1,0 +1,1 @@
+"""orchestrator: an example workload that asks another one."""

@@ -1,0 +1,1 @@
+"""petstore: an example workload that has some pets."""

@@ -1,0 +1,1 @@
+"""registry: packages and what they depend on."""
