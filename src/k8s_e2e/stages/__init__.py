@@ -1,0 +1,1 @@
+"""The five stages: what a notebook calls, one function each."""

@@ -1,0 +1,59 @@
+"""The kit's own log, ``logs/kit.jsonl``: one JSON object a line, from every process of a run."""
+
+import contextlib
+import logging
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from k8s_e2e.base import clock
+from k8s_e2e.base.files import Lines
+
+PROGRESS = "k8s_e2e.progress"  # the logger whose lines a terminal shows
+
+
+class _JsonLines(logging.Handler):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._lines = Lines(path)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        entry: dict[str, Any] = {
+            "time": clock.rfc3339(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "msg": record.getMessage(),
+            "pid": record.process,
+        }
+        if record.exc_info:
+            entry["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+        try:
+            self._lines.append(entry)
+        except OSError:
+            self.handleError(record)
+
+    def close(self) -> None:
+        self._lines.close()
+        super().close()
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[None]:
+    """Send everything the kit logs, at level info and above, to ``path`` while the block runs."""
+    logger = logging.getLogger("k8s_e2e")
+    handler = _JsonLines(path)
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def progress(text: str) -> None:
+    """Say what is being done: a `Progress` that logs, which whoever runs the stage may show."""
+    logging.getLogger(PROGRESS).info("%s", text)

@@ -1,0 +1,58 @@
+"""Stage collect: everything observed is gathered, then sealed by `manifest.json`."""
+
+import time
+
+from k8s_e2e.base import journal
+from k8s_e2e.base.errors import KitError
+from k8s_e2e.evidence import collector, manifest, recorder
+from k8s_e2e.model.evidence import Manifest, Part
+from k8s_e2e.model.layout import RunDir
+from k8s_e2e.model.parameters import CollectParameters
+from k8s_e2e.model.profile import Profile, load_profile
+from k8s_e2e.model.settings import Settings
+from k8s_e2e.stages import session
+from k8s_e2e.stages.outcome import recorded
+from k8s_e2e.stages.table import Table
+from k8s_e2e.traces import gate
+
+
+def collect(parameters: CollectParameters) -> Table:
+    """Collect and seal; what could not be collected is a failed part of the manifest, not an error of the stage.
+
+    Raises:
+        UsageError: not a run directory, or the profile is wrong.
+    """
+    run, settings = RunDir.claim(parameters.run_dir), Settings()
+    with recorded(run, "collect"):
+        profile = load_profile(parameters.profile)
+        sealed = _collect(run, profile, settings)
+    rows = [[part.name, part.status, part.duration_s, part.rows, part.error] for part in sealed.parts]
+    return Table(["part", "status", "seconds", "rows", "error"], rows, title="Collected")
+
+
+def _collect(run: RunDir, profile: Profile, settings: Settings) -> Manifest:
+    began = time.monotonic()
+    try:
+        cluster = session.attach(run, settings)
+    except KitError as error:
+        journal.progress(f"nothing to collect from: {error.message}")
+        lost = Part(name="cluster", status="failed", duration_s=time.monotonic() - began, error=str(error))
+        return manifest.seal(run, [lost])
+    with session.opened(run, cluster, profile, settings) as opened:
+        # Spans arrive late, so they are asked for first: a namespace without its Jaeger cannot be asked again.
+        census = _part("traces", lambda: len(gate.export(run, opened.requester, profile, settings, journal.progress).data))
+        collected = collector.collect(
+            run, cluster, profile.namespace, profile, opened.requester, settings, journal.progress
+        )
+    drained = _part("recorder", lambda: recorder.drain(run, settings))
+    recorder.stop(run, settings)  # what is sealed is written no more
+    return manifest.seal(run, [drained, census, *collected.parts])
+
+
+def _part(name: str, work) -> Part:  # type: ignore[no-untyped-def]
+    began = time.monotonic()
+    try:
+        rows = work()
+    except KitError as error:
+        return Part(name=name, status="failed", duration_s=time.monotonic() - began, error=str(error))
+    return Part(name=name, status="ok", duration_s=time.monotonic() - began, rows=rows if isinstance(rows, int) else None)

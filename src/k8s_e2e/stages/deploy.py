@@ -1,0 +1,86 @@
+"""Stage deploy: a cluster, the images in it, the platform applied and available."""
+
+import platform as machine
+from importlib import metadata
+from pathlib import Path
+
+from k8s_e2e.base import files, journal
+from k8s_e2e.cluster import images
+from k8s_e2e.cluster.provider import Cluster
+from k8s_e2e.cluster.providers import get_provider
+from k8s_e2e.evidence import recorder
+from k8s_e2e.model import io
+from k8s_e2e.model.layout import RunDir
+from k8s_e2e.model.parameters import DeployParameters
+from k8s_e2e.model.profile import Profile, load_profile
+from k8s_e2e.model.run import ImageRecord, RunRecord
+from k8s_e2e.model.settings import Settings
+from k8s_e2e.platform import manifests, namespace, rollout
+from k8s_e2e.stages import session
+from k8s_e2e.stages.outcome import recorded
+from k8s_e2e.stages.table import Table
+
+
+def deploy(parameters: DeployParameters) -> Table:
+    """Stand the platform up and return a table of the images that run in it.
+
+    Raises:
+        UsageError: the run directory or the profile is wrong.
+        EnvironmentFailure: cluster, image build or load; nothing has been applied.
+        ExpectationError: the platform did not become available.
+    """
+    run, settings = RunDir.claim(parameters.run_dir), Settings()
+    with recorded(run, "deploy"):
+        profile = load_profile(parameters.profile)
+        cluster = _cluster(run, parameters, settings)
+        loaded = _images(run, profile, cluster, settings)
+        _platform(run, profile, cluster, loaded, settings)
+    rows = [[image.reference, image.source, f"{image.bytes / 1e6:.1f}"] for image in loaded]
+    return Table(["image", "source", "MB"], rows, title="Images in the cluster")
+
+
+def _cluster(run: RunDir, parameters: DeployParameters, settings: Settings) -> Cluster:
+    provider = get_provider(parameters.provider, settings)
+    if parameters.reuse:
+        cluster = provider.attach(parameters.cluster)
+    else:
+        cluster = provider.up(parameters.cluster, progress=journal.progress)
+    record = io.load_or(run.run_json, RunRecord)
+    record.provider, record.cluster = provider.name, cluster.name
+    record.tools = {"k8s-e2e": metadata.version("k8s-e2e"), "python": machine.python_version(), **cluster.versions}
+    files.write_json(run.run_json, record)
+    return cluster
+
+
+def _images(run: RunDir, profile: Profile, cluster: Cluster, settings: Settings) -> list[ImageRecord]:
+    built = images.build_images(profile, settings, logs=run.logs, progress=journal.progress)
+    third = images.third_party_images(settings, journal.progress)
+    provider = get_provider(cluster.provider, settings)
+    loaded = images.load_and_verify(provider, cluster.name, [*built, *third.values()], journal.progress)
+    record = io.load(run.run_json, RunRecord)
+    record.images = loaded
+    files.write_json(run.run_json, record)
+    return loaded
+
+
+def _platform(
+    run: RunDir, profile: Profile, cluster: Cluster, loaded: list[ImageRecord], settings: Settings
+) -> None:
+    third = {name: image.reference for name, image in images.third_party_images(settings, journal.progress).items()}
+    objects = manifests.render(profile, cluster.kubectl, images=third)
+    run_id = io.load(run.run_json, RunRecord).run_id
+    with session.opened(run, cluster, profile, settings) as opened:
+        namespace.claim(opened.kube, profile.namespace, run_id, journal.progress)
+        recorder.start(run, cluster, profile.namespace, profile, settings)
+        manifests.apply_all(opened.kube, objects, profile.namespace, progress=journal.progress)
+        rollout.wait_rollout(
+            opened.kube, profile.namespace, timeout_s=settings.rollout_timeout_s, progress=journal.progress
+        )
+
+
+def profile_path(start: Path) -> Path:
+    """Find `k8s-e2e.toml` in ``start`` or the nearest directory above it."""
+    for directory in [start, *start.parents]:
+        if (directory / "k8s-e2e.toml").exists():
+            return directory / "k8s-e2e.toml"
+    return start / "k8s-e2e.toml"

@@ -1,0 +1,67 @@
+"""Stage test: the scenarios against the running platform."""
+
+from k8s_e2e.base import journal
+from k8s_e2e.base.errors import ExpectationError
+from k8s_e2e.model import io
+from k8s_e2e.model.layout import RunDir
+from k8s_e2e.model.parameters import TestParameters
+from k8s_e2e.model.profile import load_profile
+from k8s_e2e.model.results import Results
+from k8s_e2e.model.run import RunRecord
+from k8s_e2e.model.settings import Settings
+from k8s_e2e.scenarios import engine, loader
+from k8s_e2e.stages import session
+from k8s_e2e.stages.outcome import recorded
+from k8s_e2e.stages.table import Table
+
+
+def test(parameters: TestParameters) -> Table:
+    """Run the scenarios and return a table of their steps.
+
+    Raises:
+        UsageError: a scenario is absent or wrong; nothing was run.
+        ExpectationError: a step failed; all results are in `k8s-e2e-results.json`.
+    """
+    run, settings = RunDir.claim(parameters.run_dir), Settings()
+    with recorded(run, "test"):
+        profile = load_profile(parameters.profile)
+        scenarios = loader.load(list(parameters.scenarios or profile.scenarios), profile)
+        cluster = session.attach(run, settings)
+        with session.opened(run, cluster, profile, settings) as opened:
+            context = engine.Context(
+                kube=opened.kube,
+                requester=opened.requester,
+                forwards=opened.forwards,
+                kubectl=cluster.kubectl,
+                cluster=cluster,
+                namespace=profile.namespace,
+                profile=profile,
+                run=run,
+                run_id=io.load(run.run_json, RunRecord).run_id,
+                settings=settings,
+            )
+            results = engine.run(scenarios, context, journal.progress)
+        _judge(results)
+    return table(results)
+
+
+test.__test__ = False  # type: ignore[attr-defined] # a stage, not a test of ours
+
+
+def _judge(results: Results) -> None:
+    failure = results.first_failure()
+    if failure is None:
+        return
+    _, step = failure
+    message = f"{results.failed} of {results.total} steps failed; first {step.id} ({step.name}): {step.message}"
+    raise ExpectationError(message)
+
+
+def table(results: Results) -> Table:
+    """Return one row a step: id, name, kind, status, seconds, message."""
+    rows = [
+        [step.id, step.name, step.kind, step.status, step.duration_s, step.message]
+        for scenario in results.scenarios
+        for step in [*scenario.steps, *scenario.cleanup]
+    ]
+    return Table(["step", "name", "kind", "status", "seconds", "message"], rows, title="Steps")
