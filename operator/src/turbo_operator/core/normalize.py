@@ -1,0 +1,329 @@
+"""APIGraph spec -> Graph, or the reasons why not.
+
+Nothing is accepted silently: an unknown key, a wrong type or a value Kubernetes would not take is named. A problem in
+one component refuses that component only; a problem in the frame of the graph refuses the graph.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from turbo_operator.core import names
+from turbo_operator.core.graph import Component, Graph, Refusal, RefusedComponent, Route
+from turbo_operator.core.quantity import parse_quantity
+
+DEFAULT_PORT = 8080
+DEFAULT_REPLICAS = 1
+LONGEST_ENVIRONMENT_ID = 253
+_MOST_REPLICAS = 1000
+_LAST_PORT = 65535
+_LARGEST_CONFIG_BYTES = 1_000_000  # a ConfigMap may hold 1 MiB
+_LARGEST_ANNOTATIONS_BYTES = 200_000  # all annotations of an object may hold 256 KiB
+
+_PACKAGE_NAME = re.compile(r"(@[a-z0-9-]+/)?[a-z0-9][a-z0-9._/-]{0,127}")
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}")
+_CONFIG_KEY = re.compile(r"[A-Za-z0-9._-]{1,253}")
+_DNS_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+_QUALIFIED_NAME = re.compile(r"(?:(?P<prefix>[a-z0-9.-]{1,253})/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
+_PLAIN_RESOURCES = frozenset({"cpu", "memory", "ephemeral-storage"})
+_OWN_ANNOTATIONS = frozenset({names.ANNOTATION_PROBE_PATH, names.ANNOTATION_PROBE_PORT})
+
+
+class _Problems:
+    """Collects sentences; every reader below returns something usable, so that all problems are found at once."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def add(self, where: str, message: str) -> None:
+        self.found.append(f"{where}: {message}")
+
+    def keys(self, value: Mapping[str, Any], known: frozenset[str], where: str) -> None:
+        for key in sorted(map(str, value.keys())):
+            if key not in known:
+                self.add(f"{where}.{key}" if where else key, f"unknown field (known: {', '.join(sorted(known))})")
+
+    def mapping(self, value: Any, where: str) -> Mapping[str, Any]:
+        if value is None:
+            return {}
+        if isinstance(value, Mapping):
+            return value
+        self.add(where, f"must be an object, not {_type_name(value)}")
+        return {}
+
+    def sequence(self, value: Any, where: str) -> list[Any]:
+        if value is None:
+            return []
+        if isinstance(value, list):
+            return value
+        self.add(where, f"must be a list, not {_type_name(value)}")
+        return []
+
+    def text(self, value: Any, where: str, pattern: re.Pattern[str] | None = None, *, required: bool = True) -> str:
+        if value is None or value == "":
+            if required:
+                self.add(where, "is required")
+            return ""
+        if not isinstance(value, str):
+            self.add(where, f"must be a string, not {_type_name(value)}")
+            return ""
+        if pattern is not None and pattern.fullmatch(value) is None:
+            self.add(where, f"{_shown(value)} does not match {pattern.pattern}")
+            return ""
+        if not _encodable(value):
+            self.add(where, "holds characters that UTF-8 cannot carry")
+            return ""
+        return value
+
+    def integer(self, value: Any, where: str, lowest: int, highest: int, default: int) -> int:
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.add(where, f"must be a whole number, not {_type_name(value)}")
+            return default
+        if not lowest <= value <= highest:
+            self.add(where, f"must be {lowest} to {highest}, is {value}")
+            return default
+        return value
+
+    def texts(
+        self, value: Any, where: str, check_key: Callable[[str], str | None], largest_bytes: int
+    ) -> dict[str, str]:
+        checked: dict[str, str] = {}
+        for key, item in self.mapping(value, where).items():
+            place = f"{where}[{key}]"
+            complaint = check_key(key) if isinstance(key, str) else "keys must be strings"
+            if complaint:
+                self.add(place, complaint)
+            elif not isinstance(item, str):
+                self.add(place, f"must be a string, not {_type_name(item)}; quote it")
+            elif "\0" in item or not _encodable(item):
+                self.add(place, "holds characters that an environment or a file cannot carry")
+            else:
+                checked[key] = item
+        size = sum(len(k.encode()) + len(v.encode()) for k, v in checked.items())
+        if size > largest_bytes:
+            self.add(where, f"is {size} bytes, more than the {largest_bytes} that fit")
+        return dict(sorted(checked.items()))
+
+
+def normalize(spec: Any) -> Graph | Refusal:
+    """Check an APIGraph spec and fill in its defaults.
+
+    Components are sorted by package name and routes by path, so the order in the spec does not matter.
+    """
+    problems = _Problems()
+    if not isinstance(spec, Mapping):
+        return Refusal((f"spec: must be an object, not {_type_name(spec)}",))
+    problems.keys(spec, frozenset({"environmentId", "buildId", "rootPackage", "components", "ingress"}), "")
+    environment_id = problems.text(spec.get("environmentId"), "environmentId")
+    if len(environment_id) > LONGEST_ENVIRONMENT_ID:
+        problems.add("environmentId", f"is longer than {LONGEST_ENVIRONMENT_ID} characters")
+    build_id = problems.text(spec.get("buildId"), "buildId")
+    root_package = problems.text(spec.get("rootPackage"), "rootPackage")
+    if spec.get("components") is None:
+        problems.add("components", "is required (it may be empty)")
+    entries = problems.sequence(spec.get("components"), "components")
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("packageName"), str) or not entry["packageName"]:
+            problems.add(f"components[{index}].packageName", "is required")
+    if problems.found:
+        return Refusal(tuple(problems.found))
+
+    components, refused = _components(entries)
+    known = {c.package_name for c in components} | {r.package_name for r in refused}
+    host, routes, route_problems = _ingress(spec.get("ingress"), known)
+    return Graph(
+        environment_id=environment_id,
+        name=names.graph_name(environment_id),
+        build_id=build_id,
+        root_package=root_package,
+        components=components,
+        refused=refused,
+        host=host,
+        routes=routes,
+        problems=route_problems,
+    )
+
+
+def _components(entries: list[Any]) -> tuple[tuple[Component, ...], tuple[RefusedComponent, ...]]:
+    package_names = Counter(entry["packageName"] for entry in entries)
+    object_names = Counter(names.component_name(package_name) for package_name in package_names)
+    components: list[Component] = []
+    refused: dict[str, RefusedComponent] = {}
+    for entry in entries:
+        problems = _Problems()
+        component = _component(entry, problems)
+        if package_names[component.package_name] > 1:
+            problems.add("packageName", f"stands in the graph {package_names[component.package_name]} times")
+        if object_names[component.name] > 1:
+            problems.add("packageName", f"shares the object name {component.name!r} with another package")
+        if problems.found:
+            refused[component.package_name] = RefusedComponent(
+                package_name=component.package_name,
+                package_version=component.package_version,
+                artifact_hash=component.artifact_hash,
+                name=component.name,
+                port=component.port,
+                message="; ".join(problems.found),
+            )
+        else:
+            components.append(component)
+    return (
+        tuple(sorted(components, key=lambda c: c.package_name)),
+        tuple(refused[package_name] for package_name in sorted(refused)),
+    )
+
+
+def _component(entry: Mapping[str, Any], problems: _Problems) -> Component:
+    package_name = str(entry["packageName"])
+    problems.keys(entry, frozenset({"packageName", "packageVersion", "kind", "artifactHash", "runtime"}), "")
+    problems.text(package_name, "packageName", _PACKAGE_NAME)
+    runtime = problems.mapping(entry.get("runtime"), "runtime")
+    known = frozenset({"image", "replicas", "port", "env", "resources", "annotations"})
+    problems.keys(runtime, known, "runtime")
+    requests, limits = _resources(runtime.get("resources"), problems)
+    annotations = problems.texts(
+        runtime.get("annotations"), "runtime.annotations", _annotation_complaint, _LARGEST_ANNOTATIONS_BYTES
+    )
+    probe_path, probe_port = _probe(annotations, problems)
+    return Component(
+        package_name=package_name,
+        package_version=problems.text(entry.get("packageVersion"), "packageVersion"),
+        artifact_hash=problems.text(entry.get("artifactHash"), "artifactHash"),
+        name=names.component_name(package_name),
+        kind=problems.text(entry.get("kind"), "kind", _LABEL_VALUE, required=False),
+        image=problems.text(runtime.get("image"), "runtime.image", _IMAGE, required=False) or None,
+        replicas=problems.integer(runtime.get("replicas"), "runtime.replicas", 0, _MOST_REPLICAS, DEFAULT_REPLICAS),
+        port=problems.integer(runtime.get("port"), "runtime.port", 1, _LAST_PORT, DEFAULT_PORT),
+        env=problems.texts(runtime.get("env"), "runtime.env", _config_key_complaint, _LARGEST_CONFIG_BYTES),
+        requests=requests,
+        limits=limits,
+        annotations={k: v for k, v in annotations.items() if k not in _OWN_ANNOTATIONS},
+        probe_path=probe_path,
+        probe_port=probe_port,
+    )
+
+
+def _resources(value: Any, problems: _Problems) -> tuple[dict[str, str], dict[str, str]]:
+    resources = problems.mapping(value, "runtime.resources")
+    problems.keys(resources, frozenset({"requests", "limits"}), "runtime.resources")
+    checked: dict[str, dict[str, str]] = {"requests": {}, "limits": {}}
+    for part, amounts in checked.items():
+        where = f"runtime.resources.{part}"
+        for name, amount in sorted(problems.mapping(resources.get(part), where).items(), key=lambda item: str(item[0])):
+            place = f"{where}[{name}]"
+            if name not in _PLAIN_RESOURCES and not (_QUALIFIED_NAME.fullmatch(str(name)) and "/" in str(name)):
+                problems.add(place, f"unknown resource (known: {', '.join(sorted(_PLAIN_RESOURCES))}, domain/name)")
+                continue
+            if isinstance(amount, bool) or not isinstance(amount, str | int | float):
+                problems.add(place, f"must be a quantity, not {_type_name(amount)}")
+                continue
+            try:
+                parse_quantity(str(amount))
+            except ValueError as error:
+                problems.add(place, str(error))
+                continue
+            amounts[str(name)] = str(amount)
+    for name in sorted(checked["requests"].keys() & checked["limits"].keys()):
+        request, limit = checked["requests"][name], checked["limits"][name]
+        if parse_quantity(request) > parse_quantity(limit):
+            problems.add(f"runtime.resources.requests[{name}]", f"{request} is more than the limit {limit}")
+    return checked["requests"], checked["limits"]
+
+
+def _probe(annotations: Mapping[str, str], problems: _Problems) -> tuple[str | None, int | None]:
+    path, port = annotations.get(names.ANNOTATION_PROBE_PATH), annotations.get(names.ANNOTATION_PROBE_PORT)
+    if path is not None and _URL_PATH.fullmatch(path) is None:
+        problems.add(f"runtime.annotations[{names.ANNOTATION_PROBE_PATH}]", f"{_shown(path)} is not a URL path")
+    if port is None:
+        return path, None
+    if path is None:
+        problems.add(f"runtime.annotations[{names.ANNOTATION_PROBE_PORT}]", "has no effect without a probe path")
+    if re.fullmatch(r"[1-9][0-9]{0,4}", port) is None or int(port) > _LAST_PORT:
+        problems.add(f"runtime.annotations[{names.ANNOTATION_PROBE_PORT}]", f"{_shown(port)} is not a port")
+        return path, None
+    return path, int(port)
+
+
+def _annotation_complaint(key: str) -> str | None:
+    match = _QUALIFIED_NAME.fullmatch(key)
+    if match is None:
+        return "is not a valid annotation key"
+    prefix = match["prefix"] or ""
+    if key in _OWN_ANNOTATIONS:
+        return None
+    if prefix == names.GROUP or prefix.endswith(f".{names.GROUP}"):
+        return f"is reserved (known: {', '.join(sorted(_OWN_ANNOTATIONS))})"
+    if prefix in {"kubernetes.io", "k8s.io"} or prefix.endswith((".kubernetes.io", ".k8s.io")):
+        return "is reserved for Kubernetes"
+    return None
+
+
+def _config_key_complaint(key: str) -> str | None:
+    if _CONFIG_KEY.fullmatch(key) is None or key in {".", ".."} or key.startswith(".."):
+        return "is not a valid environment variable name for a ConfigMap (letters, digits, '-', '_' and '.')"
+    return None
+
+
+def _ingress(value: Any, known: set[str]) -> tuple[str | None, tuple[Route, ...], tuple[str, ...]]:
+    problems = _Problems()
+    ingress = problems.mapping(value, "ingress")
+    problems.keys(ingress, frozenset({"host", "routes"}), "ingress")
+    host = problems.text(ingress.get("host"), "ingress.host", _DNS_NAME, required=False) or None
+    routes: dict[str, Route] = {}
+    ambiguous: set[str] = set()
+    for index, entry in enumerate(problems.sequence(ingress.get("routes"), "ingress.routes")):
+        own = _Problems()
+        route = _route(entry, f"ingress.routes[{index}]", known, own)
+        problems.found += own.found
+        if own.found:
+            continue
+        if routes.get(route.path, route) != route:
+            ambiguous.add(route.path)
+        routes[route.path] = route
+    for path in sorted(ambiguous):
+        problems.add("ingress.routes", f"path {path} leads to more than one target")
+        del routes[path]
+    return host, tuple(routes[path] for path in sorted(routes)), tuple(problems.found)
+
+
+def _route(entry: Any, where: str, known: set[str], problems: _Problems) -> Route:
+    route = problems.mapping(entry, where)
+    problems.keys(route, frozenset({"path", "targetComponent", "targetPort"}), where)
+    path = problems.text(route.get("path"), f"{where}.path", _URL_PATH)
+    if "//" in path or any(segment in {".", ".."} for segment in path.split("/")):
+        problems.add(f"{where}.path", f"{_shown(path)} holds an empty or relative segment")
+    target = problems.text(route.get("targetComponent"), f"{where}.targetComponent")
+    if target and target not in known:
+        problems.add(f"{where}.targetComponent", f"{_shown(target)} is not a component of this graph")
+    port = route.get("targetPort")
+    return Route(
+        path=path.rstrip("/") or "/",
+        target=target,
+        port=None if port is None else problems.integer(port, f"{where}.targetPort", 1, _LAST_PORT, DEFAULT_PORT),
+    )
+
+
+def _type_name(value: Any) -> str:
+    if value is None:
+        return "null"
+    for types, name in (((bool,), "boolean"), ((int, float), "number"), ((str,), "string"), ((list,), "list")):
+        if isinstance(value, types):
+            return name
+    return "object"
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= 80 else value[:77] + "...")  # noqa: PLR2004 - a line's worth
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

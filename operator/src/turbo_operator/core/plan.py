@@ -1,0 +1,192 @@
+"""What has to be written to get from what is there to what is wanted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+from turbo_operator.core import names
+from turbo_operator.core.canonical import canonical_json
+from turbo_operator.core.desired import Object, ObjectKey, Owner, key_of, object_keys, sort_key
+from turbo_operator.core.fields import OWNED_FIELDS, differences
+from turbo_operator.core.graph import Graph
+
+Verb = Literal["Create", "Update", "Delete", "Conflict", "Refuse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One write, or one that will not be made.
+
+    Conflict: the name is taken by an object that is not ours. Refuse: the component (then `kind` is APIGraph and
+    `name` the package) cannot be used.
+
+    Attributes:
+        fields: Paths of the fields an Update changes.
+        body: The complete object of a Create or Update.
+        uid: Precondition of an Update or Delete: the object it was planned for.
+    """
+
+    verb: Verb
+    kind: str
+    name: str
+    component: str
+    reason: str
+    fields: tuple[str, ...] = ()
+    body: Object | None = None
+    uid: str | None = None
+
+    @property
+    def key(self) -> ObjectKey:
+        """(kind, name) of the object."""
+        return self.kind, self.name
+
+    @property
+    def writes(self) -> bool:
+        """Whether the action is a request to the API server."""
+        return self.verb in {"Create", "Update", "Delete"}
+
+
+def plan(
+    graph: Graph, wanted: tuple[Object, ...], observed: Mapping[ObjectKey, Object], owner: Owner
+) -> tuple[Action, ...]:
+    """The actions that make `observed` equal to `wanted`; none if it is.
+
+    Order: refusals, then creates, updates and conflicts (ConfigMap, Service, Deployment, by name), then deletes in
+    reverse order. Objects that are being deleted are waited for: no action.
+
+    Args:
+        graph: Tells what is refused: objects of refused components are neither changed nor deleted.
+        wanted: The result of `desired`.
+        observed: Slim objects of the namespace: all whose names are wanted, and all that belong to the environment.
+        owner: The APIGraph object, as it is now.
+    """
+    refusals = [
+        Action("Refuse", names.GRAPH_KIND, refused.package_name, refused.name, refused.message)
+        for refused in graph.refused
+    ]
+    changes: list[Action] = []
+    deletes: list[Action] = []
+    for obj in wanted:
+        action = _change(obj, observed.get(key_of(obj)), owner)
+        if action is not None:
+            (deletes if action.verb == "Delete" else changes).append(action)
+    wanted_keys = {key_of(obj) for obj in wanted}
+    kept = {key for refused in graph.refused for key in object_keys(refused.name)}
+    for key, present in observed.items():
+        if key in wanted_keys or key in kept or being_deleted(present) or not _made_for(present, owner):
+            continue
+        component = present["metadata"].get("labels", {}).get(names.LABEL_COMPONENT, "")
+        deletes.append(Action("Delete", *key, component, "no longer in the graph", uid=present["metadata"]["uid"]))
+    changes.sort(key=lambda action: sort_key(action.key))
+    deletes.sort(key=lambda action: sort_key(action.key), reverse=True)
+    return (*refusals, *changes, *deletes)
+
+
+def _change(wanted: Object, present: Object | None, owner: Owner) -> Action | None:
+    kind, name = key_of(wanted)
+    component = wanted["metadata"]["labels"][names.LABEL_COMPONENT]
+    if present is None:
+        return Action("Create", kind, name, component, "missing", body=wanted)
+    if being_deleted(present):
+        return None
+    if not belongs_to(present, owner):
+        return Action("Conflict", kind, name, component, f"exists and belongs to {_holder(present)}")
+    fields = differences(wanted, present)
+    if not fields:
+        return None
+    uid = present["metadata"]["uid"]
+    immutable = _immutable(wanted, present, fields)
+    if immutable:
+        return Action("Delete", kind, name, component, f"replaced: {immutable} cannot be changed", fields, uid=uid)
+    reason = "differs from the graph" if owner_uid(present) == owner.uid else "adopted from an earlier graph"
+    return Action("Update", kind, name, component, reason, fields, body=wanted, uid=uid)
+
+
+def owner_uid(obj: Mapping[str, Any]) -> str | None:
+    """The uid of the APIGraph that owns an object, None without one."""
+    reference = _graph_reference(obj)
+    return None if reference is None else reference.get("uid")
+
+
+def belongs_to(obj: Mapping[str, Any], owner: Owner) -> bool:
+    """Whether the operator may change an object for this graph.
+
+    It may if the APIGraph owns it; or if it carries our labels of this environment and nobody else controls it: an
+    object whose graph was deleted with `--cascade=orphan`, or replaced by one of the same name.
+    """
+    metadata = obj["metadata"]
+    controller = next((r for r in metadata.get("ownerReferences") or () if r.get("controller")), None)
+    reference = _graph_reference(obj)
+    if reference is not None and reference.get("uid") == owner.uid:
+        return True
+    if controller is not None and controller is not reference:
+        return False
+    if reference is not None and reference.get("name") != owner.name:
+        return False
+    labels = metadata.get("labels") or {}
+    return labels.get(names.LABEL_MANAGED_BY) == names.MANAGER and labels.get(names.LABEL_ENVIRONMENT) == owner.name
+
+
+def _made_for(obj: Mapping[str, Any], owner: Owner) -> bool:
+    """Whether an object nobody wants any more may be deleted: its owner says so, or labels and our own writing."""
+    return owner_uid(obj) == owner.uid or (OWNED_FIELDS in obj["metadata"] and belongs_to(obj, owner))
+
+
+def being_deleted(obj: Mapping[str, Any]) -> bool:
+    """Whether an object is on its way out."""
+    return bool(obj["metadata"].get("deletionTimestamp"))
+
+
+def without_body(action: Action) -> Action:
+    """The action as it is reported: the object itself is in the cluster."""
+    return replace(action, body=None)
+
+
+def encode(actions: tuple[Action, ...]) -> bytes:
+    """The plan as bytes: equal plans are equal bytes."""
+    return canonical_json(
+        [
+            {
+                "action": action.verb,
+                "kind": action.kind,
+                "name": action.name,
+                "component": action.component,
+                "reason": action.reason,
+                "fields": list(action.fields),
+                "body": action.body,
+                "uid": action.uid,
+            }
+            for action in actions
+        ]
+    )
+
+
+def _graph_reference(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    for reference in obj["metadata"].get("ownerReferences") or ():
+        if reference.get("kind") == names.GRAPH_KIND and reference.get("apiVersion") == names.GRAPH_API_VERSION:
+            return cast("Mapping[str, Any]", reference)
+    return None
+
+
+def _holder(obj: Mapping[str, Any]) -> str:
+    metadata = obj["metadata"]
+    controller = next((r for r in metadata.get("ownerReferences") or () if r.get("controller")), None)
+    if controller is not None:
+        return f"{controller.get('kind')} {controller.get('name')}"
+    environment = (metadata.get("labels") or {}).get(names.LABEL_ENVIRONMENT)
+    if environment:
+        return f"environment {environment}"
+    return f"nobody known to {names.MANAGER}"
+
+
+def _immutable(wanted: Object, present: Object, fields: tuple[str, ...]) -> str | None:
+    """The changed field that the API server refuses to change in place, so that the object has to be replaced."""
+    if wanted["kind"] == "Deployment" and wanted["spec"]["selector"] != present.get("spec", {}).get("selector"):
+        return "spec.selector"
+    if (
+        wanted["kind"] == "ConfigMap"
+        and present.get("immutable")
+        and any(f.partition(".")[0] == "data" for f in fields)
+    ):
+        return "data of an immutable ConfigMap"
+    return None

@@ -1,0 +1,154 @@
+"""How far each component is, judged by what the API server shows of its objects."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from turbo_operator.core.desired import Object, ObjectKey, object_keys
+from turbo_operator.core.graph import Component, RefusedComponent
+
+SIMULATED = "simulated: OPERATOR_MODE=dev writes nothing and runs nothing"
+BROKEN = frozenset({"Refused", "Conflict", "Failed", "Degraded"})
+"""Phases of a component that time alone does not mend."""
+
+LOST = "after all were available"
+"""Ends the message of a component that ran at this generation and lost replicas since."""
+
+Verdict = tuple[str, str]
+"""Phase and message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the writer knows and the API server does not show.
+
+    Attributes:
+        generation: Generation of the APIGraph that was last planned; 0 before the first plan.
+        pending: Objects that differ from that plan and were not yet written successfully, with the reason.
+        failures: Objects whose last write failed, with the message.
+        conflicts: Objects that belong to others, with the message.
+        judged: Generation of each Deployment when it was found or made equal to the plan.
+    """
+
+    generation: int
+    pending: Mapping[ObjectKey, str] = field(default_factory=dict)
+    failures: Mapping[ObjectKey, str] = field(default_factory=dict)
+    conflicts: Mapping[ObjectKey, str] = field(default_factory=dict)
+    judged: Mapping[ObjectKey, int] = field(default_factory=dict)
+
+
+def component_status(
+    component: Component,
+    observed: Mapping[ObjectKey, Object],
+    progress: Progress,
+    *,
+    generation: int,
+    has_run: bool,
+    simulated: bool,
+) -> dict[str, Any]:
+    """The row of one component in `componentStatuses`.
+
+    Args:
+        component: What it should be.
+        observed: Slim objects by key.
+        progress: State of the writer.
+        generation: `metadata.generation` of the APIGraph the row speaks of.
+        has_run: It was Running before at this generation: what is missing now was lost, not awaited.
+        simulated: Nothing runs in truth; said in the message.
+    """
+    keys = object_keys(component.name)
+    phase, message = _trouble(keys, progress) or _outstanding(keys, observed, progress, generation) or ("", "")
+    if not phase:
+        phase, message = rollout(observed[keys[2]], component.replicas)
+        if phase == "Deploying" and has_run:
+            phase, message = "Degraded", f"{message}, {LOST}"
+    if simulated and phase == "Running":
+        message = SIMULATED
+    return _row(component, component.replicas, keys, observed.get(keys[2]), (phase, message))
+
+
+def refused_status(component: RefusedComponent, observed: Mapping[ObjectKey, Object]) -> dict[str, Any]:
+    """The row of a component that cannot be used."""
+    keys = object_keys(component.name)
+    message = component.message
+    if any(key in observed for key in keys):
+        message += " (what an earlier version made is left as it is)"
+    deployment = observed.get(keys[2])
+    replicas = (deployment or {}).get("spec", {}).get("replicas") or 0
+    return _row(component, replicas, keys, deployment, ("Refused", message))
+
+
+def rollout(deployment: Mapping[str, Any], replicas: int) -> Verdict:
+    """How far a Deployment is, by its own status: the tests of `kubectl rollout status`.
+
+    Returns:
+        Running and an empty message, or Deploying or Degraded and what is missing.
+    """
+    state = deployment.get("status") or {}
+    if (state.get("observedGeneration") or 0) < deployment["metadata"].get("generation", 0):
+        return "Deploying", "the Deployment controller has not seen the newest generation"
+    total, updated = state.get("replicas") or 0, state.get("updatedReplicas") or 0
+    available = state.get("availableReplicas") or 0
+    if updated < replicas:
+        missing = f"{updated} of {replicas} replicas are updated"
+    elif total > updated:
+        missing = f"{total - updated} old replicas are still there"
+    elif available < replicas:
+        missing = f"{available} of {replicas} replicas are available"
+    else:
+        return "Running", ""
+    for condition in state.get("conditions") or ():
+        if (condition.get("type"), condition.get("status")) in {("ReplicaFailure", "True"), ("Progressing", "False")}:
+            return "Degraded", f"{missing}; {condition.get('reason')}: {condition.get('message')}"
+    return "Deploying", missing
+
+
+def _trouble(keys: tuple[ObjectKey, ...], progress: Progress) -> Verdict | None:
+    for phase, messages in (("Conflict", progress.conflicts), ("Failed", progress.failures)):
+        for key in keys:
+            if key in messages:
+                return phase, f"{key[0]} {key[1]}: {messages[key]}"
+    return None
+
+
+def _outstanding(
+    keys: tuple[ObjectKey, ...], observed: Mapping[ObjectKey, Object], progress: Progress, generation: int
+) -> Verdict | None:
+    if progress.generation != generation:
+        return "Pending", "not yet compared with the cluster"
+    for key in keys:
+        present = observed.get(key)
+        if key in progress.pending:
+            return "Pending", f"{key[0]} {key[1]}: {progress.pending[key]}"
+        if present is None:
+            return "Pending", f"{key[0]} {key[1]} does not exist"
+        if present["metadata"].get("deletionTimestamp"):
+            return "Pending", f"{key[0]} {key[1]} is being deleted"
+    if progress.judged.get(keys[2]) != observed[keys[2]]["metadata"].get("generation"):
+        return "Pending", f"Deployment {keys[2][1]} changed and is not yet compared with the graph"
+    return None
+
+
+def _row(
+    component: Component | RefusedComponent,
+    replicas: int,
+    keys: tuple[ObjectKey, ...],
+    deployment: Mapping[str, Any] | None,
+    verdict: Verdict,
+) -> dict[str, Any]:
+    phase, message = verdict
+    state = (deployment or {}).get("status") or {}
+    row = {
+        "packageName": component.package_name,
+        "packageVersion": component.package_version,
+        "artifactHash": component.artifact_hash,
+        "phase": phase,
+        "replicas": replicas,
+        "availableReplicas": 0 if phase == "Conflict" else state.get("availableReplicas") or 0,
+        "configMap": keys[0][1],
+        "service": keys[1][1],
+        "deployment": keys[2][1],
+    }
+    if message:
+        row["message"] = message
+    return row

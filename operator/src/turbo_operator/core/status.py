@@ -1,0 +1,117 @@
+"""What the operator says about a graph: computed from what the API server showed, never from what was sent.
+
+Phases of a graph: Deleting, Failed (the spec is refused), Degraded (something cannot become what the graph asks for
+without help), Reconciling (writes are outstanding), Deploying (all written, pods on their way), Running.
+Phases of a component: Refused, Conflict, Failed, Degraded, Pending, Deploying, Running.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from turbo_operator.core import conditions
+from turbo_operator.core.desired import Object, ObjectKey
+from turbo_operator.core.graph import Graph, Refusal
+from turbo_operator.core.rollout import BROKEN, LOST, Progress, component_status, refused_status
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The APIGraph a status speaks of.
+
+    Attributes:
+        generation: Its `metadata.generation`.
+        build_id: Its build, also when the spec is refused; may be empty.
+        deleting: It has a deletion timestamp.
+        previous: Its status before, for transition times and to tell loss from start.
+    """
+
+    generation: int
+    build_id: str
+    deleting: bool = False
+    previous: Mapping[str, Any] | None = None
+
+
+def status(
+    graph: Graph | Refusal,
+    observed: Mapping[ObjectKey, Object],
+    progress: Progress,
+    subject: Subject,
+    *,
+    now: str,
+    simulated: bool = False,
+) -> dict[str, Any]:
+    """The status of an APIGraph.
+
+    Args:
+        graph: The normalized spec.
+        observed: Slim objects, at least all the graph wants.
+        progress: State of the writer.
+        subject: The APIGraph.
+        now: RFC 3339 time of this status.
+        simulated: No cluster stands behind `observed`; said in messages and reasons.
+    """
+    rows: list[dict[str, Any]] = []
+    problems = list(graph.problems)
+    if isinstance(graph, Graph):
+        rows = _rows(graph, observed, progress, subject, simulated=simulated)
+        problems = [f"{refused.package_name}: {refused.message}" for refused in graph.refused] + problems
+    refused = not isinstance(graph, Graph)
+    generation = subject.generation
+    phase = _phase(rows, progress, subject, problems=bool(problems), refused=refused)
+    verdicts = {
+        "Accepted": conditions.accepted(problems, refused=refused),
+        "Applied": conditions.applied(progress, generation=generation, refused=refused),
+        "Ready": conditions.ready(phase, rows, simulated=simulated),
+        "Progressing": conditions.progressing(phase, rows),
+        "Degraded": conditions.degraded(phase, rows, problems, progress),
+    }
+    result: dict[str, Any] = {
+        "observedGeneration": generation,
+        "buildId": subject.build_id,
+        "phase": phase,
+        "componentStatuses": rows,
+        "conditions": conditions.conditions(verdicts, generation=generation, previous=subject.previous, now=now),
+    }
+    if isinstance(graph, Graph) and graph.host:
+        result["previewUrl"] = f"http://{graph.host}/"
+    return result
+
+
+def _rows(
+    graph: Graph, observed: Mapping[ObjectKey, Object], progress: Progress, subject: Subject, *, simulated: bool
+) -> list[dict[str, Any]]:
+    previous = subject.previous or {}
+    ran: set[str] = set()
+    if previous.get("observedGeneration") == subject.generation:
+        ran = {
+            row["packageName"]
+            for row in previous.get("componentStatuses") or ()
+            if row.get("phase") == "Running" or row.get("message", "").endswith(LOST)
+        }
+    rows = [
+        component_status(
+            component,
+            observed,
+            progress,
+            generation=subject.generation,
+            has_run=component.package_name in ran,
+            simulated=simulated,
+        )
+        for component in graph.components
+    ]
+    rows += [refused_status(component, observed) for component in graph.refused]
+    return sorted(rows, key=lambda row: str(row["packageName"]))
+
+
+def _phase(rows: list[dict[str, Any]], progress: Progress, subject: Subject, *, problems: bool, refused: bool) -> str:
+    phases = {row["phase"] for row in rows}
+    if subject.deleting:
+        return "Deleting"
+    if refused:
+        return "Failed"
+    if problems or progress.failures or progress.conflicts or phases & BROKEN:
+        return "Degraded"
+    if progress.generation != subject.generation or progress.pending or "Pending" in phases:
+        return "Reconciling"
+    return "Running" if phases <= {"Running"} else "Deploying"

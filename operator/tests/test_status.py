@@ -1,0 +1,181 @@
+"""Status is earned: computed from what the API server shows."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turbo_operator.applier import NoopApplier
+from turbo_operator.core.normalize import normalize
+from turbo_operator.core.rollout import Progress
+from turbo_operator.core.status import Subject, status
+
+from .specs import component, converge, graph_of, spec, valid_specs
+
+NOW = "2026-01-01T00:00:00Z"
+SUBJECT = Subject(generation=1, build_id="build-1")
+
+
+def _converged(value: dict[str, Any]) -> tuple[NoopApplier, Progress]:
+    applier = NoopApplier()
+    converge(applier, value)
+    return applier, _judged(applier)
+
+
+def _judged(applier: NoopApplier, **more: Any) -> Progress:
+    judged = {key: obj["metadata"]["generation"] for key, obj in applier.objects.items() if key[0] == "Deployment"}
+    return Progress(1, judged=judged, **more)
+
+
+def _condition(result: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(c for c in result["conditions"] if c["type"] == name)
+
+
+@given(valid_specs())
+def test_running_when_every_deployment_says_so(value: dict[str, Any]) -> None:
+    """With all objects in place and all replicas available the graph runs, and says of which build it speaks."""
+    applier, progress = _converged(value)
+    result = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW)
+    assert result["phase"] == "Running"
+    assert (result["buildId"], result["observedGeneration"]) == ("build-1", 1)
+    assert _condition(result, "Ready")["status"] == "True"
+    assert {row["packageName"] for row in result["componentStatuses"]} == {
+        c["packageName"] for c in value["components"]
+    }
+
+
+_FALSE = {
+    "unobserved": lambda d: d["status"].update(observedGeneration=0),
+    "no status": lambda d: d.pop("status"),
+    "unavailable": lambda d: d["status"].update(availableReplicas=1),
+    "old replicas": lambda d: d["status"].update(replicas=3),
+    "not updated": lambda d: d["status"].update(updatedReplicas=1),
+    "edited": lambda d: (d["metadata"].update(generation=2), d["status"].update(observedGeneration=2)),
+    "deleting": lambda d: d["metadata"].update(deletionTimestamp=NOW),
+}
+
+
+@pytest.mark.parametrize("change", _FALSE.values(), ids=_FALSE.keys())
+def test_r17_running_is_never_said_falsely(change: Any) -> None:
+    """Any sign that a Deployment is not, or not yet, what the graph wants keeps the graph from Running."""
+    value = spec(component(replicas=2), component("other"))
+    applier, progress = _converged(value)
+    change(applier.objects["Deployment", "deploy-users"])
+    result = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW)
+    assert result["phase"] in {"Reconciling", "Deploying", "Degraded"}
+    rows = {row["packageName"]: row for row in result["componentStatuses"]}
+    assert rows["users"]["phase"] != "Running"
+    assert rows["users"]["message"]
+    assert rows["other"]["phase"] == "Running"
+    assert _condition(result, "Ready")["message"].startswith("1 of 2 components run: users:")
+
+
+@given(
+    st.sampled_from(["ConfigMap", "Service", "Deployment"]),
+    st.sampled_from(["gone", "pending", "failed", "conflict", "unplanned"]),
+)
+def test_r17_nor_when_any_object_is_missing_or_unwritten(kind: str, fault: str) -> None:
+    """A missing, unwritten, failed or foreign object of any kind, or an unplanned generation, is not Running."""
+    value = spec(component())
+    applier, progress = _converged(value)
+    key = next(k for k in applier.objects if k[0] == kind)
+    if fault == "gone":
+        del applier.objects[key]
+    elif fault == "unplanned":
+        progress = Progress(0)
+    else:
+        name = {"pending": "pending", "failed": "failures", "conflict": "conflicts"}[fault]
+        progress = _judged(applier, **{name: {key: "because"}})
+    result = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW)
+    expected = {"gone": "Reconciling", "pending": "Reconciling", "unplanned": "Reconciling"}.get(fault, "Degraded")
+    assert result["phase"] == expected
+    assert _condition(result, "Ready")["status"] == "False"
+
+
+def test_a_stalled_rollout_is_degraded_with_the_deployments_own_words() -> None:
+    """What the Deployment's conditions say about a stuck rollout reaches the component's message."""
+    value = spec(component())
+    applier, progress = _converged(value)
+    applier.objects["Deployment", "deploy-users"]["status"] |= {
+        "availableReplicas": 0,
+        "conditions": [
+            {
+                "type": "Progressing",
+                "status": "False",
+                "reason": "ProgressDeadlineExceeded",
+                "message": "timed out",
+            }
+        ],
+    }
+    result = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW)
+    assert result["phase"] == "Degraded"
+    assert result["componentStatuses"][0]["message"] == (
+        "0 of 1 replicas are available; ProgressDeadlineExceeded: timed out"
+    )
+    assert _condition(result, "Degraded")["reason"] == "RolloutFailed"
+
+
+def test_replicas_lost_after_running_are_degraded_until_they_are_back() -> None:
+    """Waiting for pods is Deploying the first time and Degraded once the component ran at this generation."""
+    value = spec(component())
+    applier, progress = _converged(value)
+    deployment = applier.objects["Deployment", "deploy-users"]
+    running = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW)
+    deployment["status"]["availableReplicas"] = 0
+    first = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW)
+    assert first["phase"] == "Deploying"
+    for _ in range(2):
+        subject = Subject(1, "build-1", previous=running)
+        running = status(graph_of(value), applier.objects, progress, subject, now=NOW)
+        assert running["phase"] == "Degraded"
+    deployment["status"]["availableReplicas"] = 1
+    subject = Subject(1, "build-1", previous=running)
+    assert status(graph_of(value), applier.objects, progress, subject, now=NOW)["phase"] == "Running"
+
+
+def test_refused_graphs_and_components_are_said() -> None:
+    """A refused graph is Failed with the reasons; a refused component degrades the graph and keeps its row."""
+    failed = status(normalize({"environmentId": "x"}), {}, Progress(1), SUBJECT, now=NOW)
+    assert failed["phase"] == "Failed"
+    assert "buildId: is required" in _condition(failed, "Accepted")["message"]
+    value = spec(component(replicas=-1), component("other"))
+    applier, progress = _converged(value)
+    partly = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW)
+    assert partly["phase"] == "Degraded"
+    assert [(row["packageName"], row["phase"]) for row in partly["componentStatuses"]] == [
+        ("other", "Running"),
+        ("users", "Refused"),
+    ]
+    assert _condition(partly, "Accepted")["reason"] == "PartlyRefused"
+
+
+def test_transition_times_change_only_with_the_condition() -> None:
+    """A later status with the same verdict keeps the time of the first."""
+    value = spec(component())
+    applier, progress = _converged(value)
+    first = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW)
+    del applier.objects["Service", "svc-users"]
+    subject = Subject(1, "build-1", previous=copy.deepcopy(first))
+    second = status(graph_of(value), applier.objects, progress, subject, now="2026-01-02T00:00:00Z")
+    assert _condition(second, "Accepted")["lastTransitionTime"] == NOW
+    assert _condition(second, "Ready")["lastTransitionTime"] == "2026-01-02T00:00:00Z"
+
+
+def test_a_simulated_run_is_said_to_be_one() -> None:
+    """In dev mode every row and the Ready condition say that nothing runs in truth."""
+    value = spec(component(), ingress={"host": "x.example.com"})
+    applier, progress = _converged(value)
+    result = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW, simulated=True)
+    assert result["componentStatuses"][0]["message"].startswith("simulated")
+    assert _condition(result, "Ready")["reason"] == "Simulated"
+    assert result["previewUrl"] == "http://x.example.com/"
+
+
+def test_a_deleted_graph_is_deleting() -> None:
+    """A graph on its way out says so whatever else is true."""
+    value = spec(component())
+    applier, progress = _converged(value)
+    subject = Subject(1, "build-1", deleting=True)
+    assert status(graph_of(value), applier.objects, progress, subject, now=NOW)["phase"] == "Deleting"
