@@ -7,11 +7,13 @@ less of it saves nothing), so that everything that works offline does without it
 """
 
 import json
+import logging
 import ssl
 import tempfile
 import threading
 import time
 import urllib.parse
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -28,11 +30,12 @@ _DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
 )
 _TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
-_REDISCOVER_S = 0.5  # a kind that is not known is looked up again, but not more often than this
+_REDISCOVER_S = 0.1  # a kind that is not known is looked up again, but not more often than this
 _NOT_FOUND = 404
 _CONFLICT = 409
 _ERRORS_FROM = 400
 
+log = logging.getLogger(__name__)
 _connecting = threading.Lock()  # the client keeps its temporary certificate files in a global
 
 
@@ -572,10 +575,14 @@ def _resources(discovery: Any) -> list[Resource]:
 
 def _tls(settings: Any) -> ssl.SSLContext | None:
     """Load certificates into one TLS context, so that their files can go and connections do not read them again."""
+    from urllib3.exceptions import InsecureRequestWarning  # noqa: PLC0415
+
     if not settings.host.startswith("https"):
         return None
     context = ssl.create_default_context(cafile=settings.ssl_ca_cert)
     if not settings.verify_ssl:
+        log.warning("the kubeconfig turns certificate checks off", extra={"server": settings.host})
+        warnings.simplefilter("ignore", InsecureRequestWarning)  # said once, above, not with each request
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if settings.cert_file:
