@@ -8,19 +8,26 @@ import re
 import urllib.parse
 from collections import Counter
 
-_PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("bearer", re.compile(r"(?i)(?P<keep>\bbearer\s+)(?P<secret>[A-Za-z0-9._~+/=-]{8,})")),
-    ("url-password", re.compile(r"(?P<keep>\b[a-z][a-z0-9+.-]*://[^\s:/@]+:)(?P<secret>[^\s@/]+)(?=@)")),
-    ("jwt", re.compile(r"(?P<keep>)(?P<secret>\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+)")),
-    ("github-token", re.compile(r"(?P<keep>)(?P<secret>\bgh[pousr]_[A-Za-z0-9]{20,})")),
+# Each with the words (lower case) of which one must be there: looking for those is ten times cheaper.
+_PATTERNS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
+    ("bearer", ("bearer",), re.compile(r"(?i)(?P<keep>\bbearer[ \t]+)(?P<secret>[A-Za-z0-9._~+/=-]{8,})")),
+    ("url-password", ("://",), re.compile(r"(?P<keep>\b[a-z][a-z0-9+.-]*://[^\s:/@]+:)(?P<secret>[^\s@/]+)(?=@)")),
+    ("jwt", ("eyj",), re.compile(r"(?P<keep>)(?P<secret>\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+)")),
+    (
+        "github-token",
+        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
+        re.compile(r"(?P<keep>)(?P<secret>\bgh[pousr]_[A-Za-z0-9]{20,})"),
+    ),
     (
         "private-key",
+        ("private key",),
         re.compile(r"(?P<keep>)(?P<secret>-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----)"),
     ),
     (
         "named-secret",
+        ("password", "passwd", "secret", "token", "api_key", "api-key", "apikey"),
         re.compile(
-            r"""(?ix)(?P<keep>\b[a-z0-9_.-]*(?:password|passwd|secret|token|api[_-]?key)["']?\s*[=:]\s*["']?)"""
+            r"""(?ix)(?P<keep>\b[a-z0-9_.-]*(?:password|passwd|secret|token|api[_-]?key)["']?[ \t]*[=:][ \t]*["']?)"""
             r"""(?P<secret>[^\s"',;&}{\[\]$]{6,})"""
         ),
     ),
@@ -57,8 +64,10 @@ class Redactor:
         """Return ``text`` with every secret replaced."""
         if self._literal:
             text = self._literal.sub(lambda match: self._token(self._names[match[0]], match[0]), text)
-        for name, pattern in _PATTERNS:
-            text = pattern.sub(functools.partial(self._keep_name, name), text)
+        lowered = text.lower()
+        for name, words, pattern in _PATTERNS:
+            if any(word in lowered for word in words):
+                text = pattern.sub(functools.partial(self._keep_name, name), text)
         return text
 
     def _keep_name(self, name: str, match: re.Match[str]) -> str:
