@@ -85,6 +85,7 @@ def _execute(
     document: nbformat.NotebookNode, target: Path, values: dict[str, Any], kernel: Any, failure: list[BaseException]
 ) -> None:
     import papermill  # noqa: PLC0415 - see run()
+    from jupyter_core.utils import ensure_event_loop  # noqa: PLC0415
 
     from k8s_e2e.notebooks import engine  # noqa: PLC0415
 
@@ -104,6 +105,8 @@ def _execute(
             )
     except BaseException as error:  # noqa: BLE001 - whatever it was, the outcome names it
         failure.append(error)
+    finally:
+        ensure_event_loop().close()  # the client opened one for this thread and leaves it open
 
 
 @contextlib.contextmanager
