@@ -1,0 +1,138 @@
+"""Controllers that cannot or do not do their work: RBAC denials, failed writes, custom resources left behind."""
+
+import re
+from collections.abc import Iterator
+
+from k8s_e2e.base.text import one_line
+from k8s_e2e.diagnosis.facts import CAUSE, CONSEQUENCE, Candidate, Facts
+from k8s_e2e.diagnosis.logs import describe, read
+from k8s_e2e.diagnosis.objects import Tracked, condition, mapping
+from k8s_e2e.model.evidence import Action
+from k8s_e2e.model.story import Finding
+
+_DENIED = re.compile(
+    r'User \\*"system:serviceaccount:([^":\\]+):([^"\\]+)\\*" cannot (\w+) resource \\*"([^"\\]+)\\*" '
+    r'in API group \\*"([^"\\]*)\\*"'
+)
+_DONE = ("", "ok", "success", "succeeded", "applied", "created", "updated", "deleted", "done", "unchanged")
+_HTTP_ERROR = 400
+
+
+def find(facts: Facts) -> Iterator[Candidate]:
+    """Yield RBAC denials (from logs, events and actions), failed writes, and custom resources that say they failed."""
+    yield from _denials(facts)
+    yield from _failed_writes(facts)
+    yield from _conditions(facts)
+
+
+def _denials(facts: Facts) -> Iterator[Candidate]:
+    said: dict[tuple[str, str, str, str], list[tuple[str, str]]] = {}
+    for pointer, time, text in _texts(facts):
+        for match in _DENIED.finditer(text):
+            key = (match[2], match[3], match[4], match[5])
+            said.setdefault(key, []).append((time, pointer))
+    by_account: dict[str, list[tuple[str, str, str]]] = {}
+    for account, verb, resource, group in said:
+        by_account.setdefault(account, []).append((verb, resource, group))
+    for account, missing in sorted(by_account.items()):
+        seen = sorted(entry for one in missing for entry in said[account, *one])
+        users = [pod for pod in facts.pods if mapping(pod.tracked.last, "spec").get("serviceAccountName") == account]
+        words = ", ".join(f"{verb} {resource}{'.' + group if group else ''}" for verb, resource, group in missing)
+        touched = frozenset(ref for pod in users for ref in facts.around(pod.tracked))
+        namespace = facts.observed.record.namespace or "default"
+        finding = Finding(
+            id=f"rbac:ServiceAccount/{account}",
+            severity="error",
+            fault="product",
+            title=one_line(f"ServiceAccount/{account} may not {words}", 200),
+            object=f"ServiceAccount/{account}",
+            time=seen[0][0],
+            detail=f"the API server refused {len(seen)} request(s) with 403",
+            because=[f"{pod.controller or pod.tracked.ref} runs as {account}" for pod in users[:1]],
+            evidence=list(dict.fromkeys(pointer for _, pointer in seen))[:5],
+            disproof="a successful request of that kind by the same account later in the run",
+            next_command=f"kubectl auth can-i --list -n {namespace} --as=system:serviceaccount:{namespace}:{account}",
+            fix=f"grant to {account} in its Role: {words}",
+        )
+        yield Candidate(finding, CAUSE, touched, wide=True)
+
+
+def _texts(facts: Facts) -> Iterator[tuple[str, str, str]]:
+    for row in facts.observed.events:
+        yield f"k8s/events.jsonl#L{row.line}", row.value.time, row.value.message
+    for file in facts.log_files:
+        for line in read(facts.observed, file, trouble_only=True):
+            yield line.pointer, line.time, describe(line)
+    for number, action in enumerate(facts.observed.actions.actions):
+        yield f"k8s/operator-actions.json#{number}", action.time, action.reason
+    if facts.failure is not None:
+        yield f"k8s-e2e-results.json#{facts.failure.id}", facts.failure.started, facts.failure_text
+
+
+def _failed_writes(facts: Facts) -> Iterator[Candidate]:
+    last: dict[str, tuple[int, Action]] = {}
+    for number, action in enumerate(facts.observed.actions.actions):
+        last[f"{action.resource_kind}/{action.resource_name}"] = (number, action)
+    for ref, (number, action) in sorted(last.items()):
+        conflict = action.action in ("Conflict", "Refuse")
+        if not conflict and action.http_status < _HTTP_ERROR and action.outcome.lower() in _DONE:
+            continue
+        status = f" ({action.http_status})" if action.http_status else ""
+        finding = Finding(
+            id=f"operator-write:{ref}",
+            severity="error",
+            fault="product",
+            title=one_line(f"The operator's {action.action} of {ref} ended as {action.outcome or 'failed'}{status}"),
+            object=ref,
+            time=action.time,
+            detail=one_line(action.reason),
+            because=[f"{ref} is not as the operator wants it"],
+            evidence=[f"k8s/operator-actions.json#{number}"],
+            disproof="a later write of the same object that succeeded",
+            next_command=f"grep -n -A12 '\"{action.resource_name}\"' k8s/operator-actions.json",
+            fix="mend what the API server's answer names",
+        )
+        tracked = facts.objects.find(*ref.split("/", 1)) if "/" in ref else None
+        yield Candidate(finding, CONSEQUENCE, facts.around(tracked) if tracked else frozenset({ref}))
+
+
+def _conditions(facts: Facts) -> Iterator[Candidate]:
+    for tracked in facts.objects.of():
+        group = tracked.api_version.partition("/")[0]
+        if tracked.deleted or "." not in group or group.endswith(".k8s.io"):
+            continue
+        yield from _condition(facts, tracked)
+
+
+def _condition(facts: Facts, tracked: Tracked) -> Iterator[Candidate]:
+    if mapping(tracked.last, "metadata").get("deletionTimestamp"):
+        return
+    refused = condition(tracked.last, "Accepted")
+    degraded = condition(tracked.last, "Degraded")
+    unready = condition(tracked.last, "Ready")
+    status = mapping(tracked.last, "status")
+    if refused.get("status") == "False":
+        level, entry, words = CAUSE, refused, "was refused by its operator"
+    elif degraded.get("status") == "True":
+        level, entry, words = CONSEQUENCE, degraded, "is degraded"
+    elif unready.get("status") == "False":
+        level, entry, words = CONSEQUENCE, unready, "is not ready"
+    elif not status:
+        level, entry, words = CONSEQUENCE, {}, "has no status: its operator never took it up"
+    else:
+        return
+    why = one_line(f"{entry.get('reason', '')} {entry.get('message', '')}".strip(), 200)
+    finding = Finding(
+        id=f"custom-resource:{tracked.ref}",
+        severity="error",
+        fault="data" if level == CAUSE else "unknown",
+        title=f"{tracked.ref} {words}{': ' + why if why else ''}",
+        object=tracked.ref,
+        time=str(entry.get("lastTransitionTime") or tracked.created),
+        because=[f"{tracked.ref} {words}"],
+        evidence=[tracked.pointer],
+        disproof="a later revision of it that is Ready",
+        next_command=f"grep -n {tracked.name} k8s/operator-actions.json",
+        fix="mend what the condition names",
+    )
+    yield Candidate(finding, level, facts.around(tracked))
