@@ -1,0 +1,149 @@
+"""The base layer: clock, wait, files, programs, redaction."""
+
+import base64
+import os
+import signal
+import subprocess
+import time
+import urllib.parse
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k8s_e2e.base import clock, files, process
+from k8s_e2e.base.errors import Interrupted, KitError, UsageError, WaitTimeout
+from k8s_e2e.base.redaction import Redactor
+from k8s_e2e.base.wait import Pending, wait_for
+
+
+@given(st.floats(min_value=0, max_value=4e9))
+def test_times_survive_writing_and_reading(epoch_s):
+    """A time written and read again is the same to the microsecond."""
+    assert abs(clock.epoch(clock.rfc3339(epoch_s)) - epoch_s) < 2e-6
+
+
+@pytest.mark.parametrize(
+    ("given_text", "normal"),
+    [
+        ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.000000Z"),
+        ("2026-01-02T03:04:05.123456789Z", "2026-01-02T03:04:05.123456Z"),
+        ("2026-01-02T05:04:05.5+02:00", "2026-01-02T03:04:05.500000Z"),
+    ],
+)
+def test_foreign_times_are_read(given_text, normal):
+    """Nanoseconds, offsets and absent fractions become the kit's own form."""
+    assert clock.normal(given_text) == normal
+
+
+def test_a_wait_ends_with_the_first_value():
+    """A wait returns what the probe returns, and hears of each state once."""
+    answers = iter([Pending("a"), Pending("a"), Pending("b"), "there"])
+    states: list[str] = []
+    assert wait_for("it", lambda: next(answers), timeout_s=5, interval_s=0, on_state=states.append) == "there"
+    assert states == ["a", "b"]
+
+
+def test_a_wait_that_fails_says_what_it_saw_last():
+    """When the deadline passes, the error names what was waited for and the last state."""
+    with pytest.raises(WaitTimeout, match=r"waited 0.05 s for a pod; last seen: 0/1 nodes available"):
+        wait_for("a pod", lambda: Pending("0/1 nodes available"), timeout_s=0.05, interval_s=0.01)
+
+
+def test_a_write_is_whole_or_absent(tmp_path, monkeypatch):
+    """A write that fails leaves the old file and no debris."""
+    target = tmp_path / "file"
+    files.write(target, "old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(files.DiskFull, match="no space left while writing"):
+        files.write(target, "new")
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_files_with_credentials_are_private(tmp_path):
+    """The mode asked for is the mode on disk."""
+    files.write(tmp_path / "kubeconfig", "x", mode=0o600)
+    assert (tmp_path / "kubeconfig").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_cut_last_line_is_left_out(tmp_path):
+    """Lines written before a kill are read; the half line at the end is not."""
+    path = tmp_path / "x.jsonl"
+    lines = files.Lines(path)
+    lines.append({"n": 1})
+    lines.close()
+    with path.open("a") as stream:
+        stream.write('{"n": 2')
+    assert list(files.read_lines(path)) == [{"n": 1}]
+
+
+def test_a_failed_program_tells_its_last_words():
+    """The error of a failed program holds its name, exit code and output."""
+    with pytest.raises(process.ProgramFailed, match=r"sh -c .* exited with 3: no such thing"):
+        process.run(["sh", "-c", "echo no such thing >&2; exit 3"], timeout_s=5)
+
+
+def test_a_program_that_hangs_is_ended_with_its_children():
+    """The whole process group dies at the deadline."""
+    with pytest.raises(process.ProgramFailed, match="did not end within 0.3 s"):
+        process.run(["sh", "-c", "sleep 7654 & sleep 7654"], timeout_s=0.3)
+    time.sleep(0.1)
+    assert "sleep 7654" not in subprocess.run(["ps", "axo", "args"], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_program_that_is_absent_is_named():
+    """A program that cannot be started is named, with the way to find out what is missing."""
+    with pytest.raises(process.ProgramFailed, match="cannot start no-such-program") as caught:
+        process.run(["no-such-program"], timeout_s=1)
+    assert "doctor" in caught.value.hint
+
+
+@given(st.text(min_size=6, max_size=30).filter(lambda text: not text.isspace() and "redacted" not in text))
+def test_known_secrets_are_gone_in_every_form(secret):
+    """Plain, base64 and URL-encoded forms of a known secret do not pass."""
+    raw = secret.encode("utf-8", "surrogatepass")
+    try:
+        secret.encode()
+    except UnicodeEncodeError:
+        return
+    redactor = Redactor({"db": secret})
+    for form in (base64.b64encode(raw).decode(), urllib.parse.quote(secret, safe="")):
+        assert form not in redactor.text(f"<<{form}>>").replace("[redacted:db:", "")
+    assert redactor.counts["db"] >= 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer abcdefghijklmnop",
+        "postgres://admin:hunter2hunter2@db/x",
+        "DB_PASSWORD=hunter2hunter2",
+        '{"apiKey": "hunter2hunter2"}',
+    ],
+)
+def test_secret_looking_text_is_replaced(text):
+    """Tokens and passwords are replaced although nobody named them."""
+    redacted = Redactor().text(text)
+    assert "hunter2hunter2" not in redacted
+    assert "abcdefghijklmnop" not in redacted
+    assert "[redacted:" in redacted
+
+
+def test_ordinary_text_is_left_alone():
+    """Words that only look near a secret stay."""
+    text = "secretName: registry-tls\ntoken bucket is empty; 3 secrets listed"
+    assert "token bucket is empty; 3 secrets listed" in Redactor().text(text)
+
+
+def test_every_error_has_an_exit_code():
+    """Usage is 2, a signal is 128 + its number, all under one roof."""
+    assert UsageError("x").exit_code == 2
+    assert Interrupted(signal.SIGTERM).exit_code == 143
+    assert issubclass(Interrupted, KitError)
+    assert str(UsageError("what", hint="do that")) == "what; do that"

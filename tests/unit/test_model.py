@@ -1,0 +1,74 @@
+"""Models and settings: bad input is told in one line that names where and what."""
+
+import pytest
+
+from k8s_e2e.base import files
+from k8s_e2e.base.data import data_dir
+from k8s_e2e.base.errors import UsageError
+from k8s_e2e.model import io
+from k8s_e2e.model.layout import RunDir
+from k8s_e2e.model.profile import load_profile
+from k8s_e2e.model.run import RunRecord, StageOutcome
+
+
+def test_a_directory_that_is_not_ours_is_refused(tmp_path):
+    """A run never writes into a directory that holds something else."""
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UsageError, match="is no run directory of ours"):
+        RunDir.claim(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_new_empty_and_own_directories_are_taken(tmp_path):
+    """A run directory may be new, empty or a run already."""
+    RunDir.claim(tmp_path / "new" / "deep")
+    (tmp_path / "run.json").write_text("{}")
+    assert RunDir.claim(tmp_path).root == tmp_path
+
+
+def test_a_newer_schema_is_one_clear_line(tmp_path):
+    """A file of a newer kit is refused with both versions, not decoded by guess."""
+    path = tmp_path / "run.json"
+    files.write_json(path, {"schema_version": 9})
+    with pytest.raises(UsageError, match="schema version 9, newer than this kit knows"):
+        io.load(path, RunRecord)
+
+
+def test_a_broken_file_names_itself(tmp_path):
+    """A file that is not JSON is a usage error with its path."""
+    path = tmp_path / "run.json"
+    path.write_text("{")
+    with pytest.raises(UsageError, match=r"run\.json is not a RunRecord file"):
+        io.load(path, RunRecord)
+
+
+def test_a_second_outcome_replaces_the_first_in_place():
+    """A stage that runs again keeps its place in the order."""
+    record = RunRecord()
+    for name in ("deploy", "test"):
+        record.put(StageOutcome(name=name, status="failed", started="", duration_s=1))
+    record.put(StageOutcome(name="deploy", status="passed", started="", duration_s=2))
+    assert [(stage.name, stage.status) for stage in record.stages] == [("deploy", "passed"), ("test", "failed")]
+
+
+def test_the_shipped_profile_is_valid():
+    """k8s-e2e.toml of this repository reads, and its paths exist."""
+    profile = load_profile(data_dir() / "k8s-e2e.toml")
+    assert (profile.root / profile.overlay / "kustomization.yaml").exists()
+    assert all((profile.root / image.context / image.dockerfile).exists() for image in profile.images)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = ", "is not TOML"),
+        ('name = "x"', "overlay: Field required"),
+        ('name="x"\noverlay="o"\nnamespace="n"\ncolour="red"', "colour: Extra inputs are not permitted"),
+    ],
+)
+def test_a_wrong_profile_names_the_key(tmp_path, text, message):
+    """A profile that is not TOML, lacks a key or has an unknown one is refused by name."""
+    path = tmp_path / "k8s-e2e.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_profile(path)

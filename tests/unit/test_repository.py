@@ -1,0 +1,70 @@
+"""The repository keeps its own rules."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy", "src", "operator/src", "services/src"],
+        ["lint-imports"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_checks_pass(command):
+    """Lint, format, types and layers are clean."""
+    done = subprocess.run(
+        [str(BIN / command[0]), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+
+
+def _tracked() -> list[Path]:
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("not a git checkout: there is no list of tracked files")
+    return [ROOT / line for line in done.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def test_only_the_command_line_prints():
+    """No module of the kit but cli.py calls print or click.echo."""
+    kit = ROOT / "src" / "k8s_e2e"
+    printing = [
+        str(path.relative_to(ROOT))
+        for path in kit.rglob("*.py")
+        if path.name != "cli.py" and re.search(r"^\s*(print|click\.echo)\(", path.read_text(), re.MULTILINE)
+    ]
+    assert printing == []
+
+
+def test_the_kit_knows_no_platform():
+    """No word of Turbo Engine stands in the kit's own code."""
+    words = re.compile(r"turbo|petstore|apigraph|envmanager", re.IGNORECASE)
+    kit = ROOT / "src" / "k8s_e2e"
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in [*kit.rglob("*.py"), *kit.rglob("*.j2")]
+        if (match := words.search(path.read_text()))
+    ]
+    assert found == []
+
+
+def test_no_lock_file_names_a_registry():
+    """Lock files pin by hash and name no index."""
+    for path in _tracked():
+        if path.name == "requirements.lock":
+            text = path.read_text()
+            assert "--index-url" not in text
+            assert "https://" not in text
+            assert "--hash=sha256:" in text
+    assert not (ROOT / "uv.lock").exists() or ROOT / "uv.lock" not in _tracked()
