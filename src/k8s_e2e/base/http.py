@@ -3,7 +3,7 @@
 import httpx
 from httpx import Client, HTTPError, Response, TransportError
 
-__all__ = ["Client", "HTTPError", "Response", "TransportError", "client"]
+__all__ = ["Client", "HTTPError", "Response", "TransportError", "client", "internet_client"]
 
 
 def client(base_url: str = "", *, timeout_s: float = 10.0, verify: bool | str = True) -> Client:
@@ -12,3 +12,8 @@ def client(base_url: str = "", *, timeout_s: float = 10.0, verify: bool | str = 
     ``timeout_s`` bounds each of connect, read and write. The caller closes it.
     """
     return httpx.Client(base_url=base_url, timeout=timeout_s, verify=verify, trust_env=False, follow_redirects=False)
+
+
+def internet_client(*, connect_s: float, timeout_s: float) -> Client:
+    """Return an HTTP client for hosts outside: it respects proxies and follows redirects. The caller closes it."""
+    return httpx.Client(timeout=httpx.Timeout(timeout_s, connect=connect_s), follow_redirects=True)

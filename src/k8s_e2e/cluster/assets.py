@@ -1,0 +1,257 @@
+"""Every binary a run needs, from the first source that has it: a directory, the cache, a download, a build, Debian.
+
+A cache entry is ``<cache>/assets/<bundle>-<key>/`` with ``bundle.json`` beside the programs. It appears by one rename
+when it is complete, is checked each time it is used, and is made again when it is damaged.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from k8s_e2e.base import files, process
+from k8s_e2e.base.errors import EnvironmentFailure, UsageError
+from k8s_e2e.base.progress import Progress
+from k8s_e2e.cluster import bundles, debian, download, gobuild
+from k8s_e2e.cluster.bundles import Bundle
+from k8s_e2e.model.settings import Settings
+
+_RECORD = "bundle.json"
+_CHECK_S = 20.0
+
+
+class _File(msgspec.Struct, frozen=True):
+    """What a file of a cache entry was when the entry was made."""
+
+    sha256: str
+    bytes: int
+    mtime_ns: int
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """``bundle.json``: where a cache entry came from and what is in it."""
+
+    source: str  # download, build, debian, system
+    versions: dict[str, str]
+    files: dict[str, _File]
+
+
+class Assets(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the asked-for binaries are; ``sources`` says how each was had this time."""
+
+    paths: dict[str, Path]
+    versions: dict[str, str]
+    sources: dict[str, str]  # directory, cache, download, build, debian, system
+
+    def path(self, name: str) -> Path:
+        """Return the file (for ``cni`` and ``netfilter``: the directory) called ``name``."""
+        return self.paths[name]
+
+
+def ensure(names: Iterable[str], settings: Settings, progress: Progress) -> Assets:
+    """Return the binaries called ``names``, fetching or building what is not there yet.
+
+    Raises:
+        UsageError: a name is unknown.
+        EnvironmentFailure: a binary cannot be had; the message says what each source answered.
+    """
+    found = Assets(paths={}, versions={}, sources={})
+    wanted: dict[str, list[str]] = {}
+    for name in names:
+        try:
+            bundle = bundles.bundle_of(name)
+        except KeyError:
+            known = ", ".join(sorted(asset for each in bundles.BUNDLES for asset in each.provides))
+            raise UsageError(f"there is no asset {name!r}", hint=f"known: {known}") from None
+        given = settings.bin_dir / name if settings.bin_dir else None
+        if given and given.exists():
+            found.paths[name] = given.absolute()
+            found.versions[name] = bundle.versions.get(name, "")
+            found.sources[name] = "directory"
+        else:
+            wanted.setdefault(bundle.name, []).append(name)
+    for bundle in bundles.BUNDLES:
+        if bundle.name in wanted:
+            home, record, source = _obtain(bundle, settings, progress)
+            for name in wanted[bundle.name]:
+                found.paths[name] = home / bundle.provides[name]
+                found.versions[name] = record.versions.get(name, bundle.versions.get(name, ""))
+                found.sources[name] = source
+    return found
+
+
+def cached(name: str, settings: Settings) -> Record | None:
+    """Return the record of the sound cache entry that holds ``name``; None where there is none."""
+    home = home_of(bundles.bundle_of(name), settings)
+    record = _read(home)
+    return record if record and not _damage(home, record) else None
+
+
+def home_of(bundle: Bundle, settings: Settings) -> Path:
+    """Return the directory of the bundle's cache entry."""
+    return settings.cache_dir.absolute() / "assets" / bundles.key(bundle)
+
+
+def _obtain(bundle: Bundle, settings: Settings, progress: Progress) -> tuple[Path, Record, str]:
+    home = home_of(bundle, settings)
+    if record := _usable(home, progress):
+        return home, record, "cache"
+    with _locked(home, progress):
+        if record := _usable(home, progress):  # another process made it meanwhile
+            return home, record, "cache"
+        return home, *_make(bundle, home, settings, progress)
+
+
+def _make(bundle: Bundle, home: Path, settings: Settings, progress: Progress) -> tuple[Record, str]:
+    refused: list[str] = []
+    for source, fill in _sources(bundle, home, settings, progress):
+        work = home.with_name(f".{home.name}.new")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        try:
+            versions = {**bundle.versions, **fill(work)}
+            return store(work, home, source=source, versions=versions), source
+        except EnvironmentFailure as error:
+            refused.append(f"{source}: {error}")
+            progress(f"{bundle.name}: no {source} ({error.message.splitlines()[0]})")
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    raise EnvironmentFailure(
+        f"cannot get {bundle.name} ({', '.join(bundle.provides)}): {'; '.join(refused) or 'no source is allowed'}",
+        hint="`k8s-e2e doctor` says what is missing and how to mend it",
+    )
+
+
+def store(work: Path, home: Path, *, source: str, versions: dict[str, str]) -> Record:
+    """Make a filled directory the cache entry ``home``, by one rename."""
+    entries = {
+        str(path.relative_to(work)): _describe(path)
+        for path in sorted(work.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+    record = Record(source=source, versions=versions, files=entries)
+    files.write_json(work / _RECORD, record)
+    if home.exists():  # a damaged entry
+        shutil.rmtree(home)
+    work.rename(home)
+    return record
+
+
+def _sources(
+    bundle: Bundle, home: Path, settings: Settings, progress: Progress
+) -> Iterator[tuple[str, Callable[[Path], dict[str, str]]]]:
+    def from_releases(work: Path) -> dict[str, str]:
+        for release in bundle.releases:
+            download.fetch(
+                release,
+                work,
+                mirror_url=settings.mirror_url,
+                timeout_s=settings.download_timeout_s,
+                progress=progress,
+            )
+        return {}
+
+    def from_source(work: Path) -> dict[str, str]:
+        assert bundle.build
+        scratch = home.with_name(f".{home.name}.go")
+        gobuild.build(bundle.build, work, scratch, timeout_s=settings.build_timeout_s, progress=progress)
+        return {}
+
+    def from_debian(work: Path) -> dict[str, str]:
+        unpacked = work.with_name(f"{work.name}.apt")
+        shutil.rmtree(unpacked, ignore_errors=True)
+        try:
+            versions = debian.unpack(
+                bundle.packages, unpacked, timeout_s=settings.download_timeout_s, progress=progress
+            )
+            arrange = debian.arrange_netfilter if bundle.name == "netfilter" else debian.arrange_runtime
+            arrange(unpacked / "root", work)
+        finally:
+            shutil.rmtree(unpacked, ignore_errors=True)
+        _check_runs(bundle, work)
+        return _debian_versions(bundle, versions)
+
+    def from_system(work: Path) -> dict[str, str]:
+        debian.link_system_netfilter(work)
+        return {}
+
+    if bundle.releases and not settings.offline:
+        yield "download", from_releases
+    if bundle.build:
+        yield "build", from_source
+    if bundle.packages:
+        yield "debian", from_debian
+    if bundle.name == "netfilter":
+        yield "system", from_system
+
+
+def _debian_versions(bundle: Bundle, packages: dict[str, str]) -> dict[str, str]:
+    if bundle.name == "netfilter":
+        return {"netfilter": f"nftables {packages['nftables']}, iptables {packages['iptables']}"}
+    containerd = dict.fromkeys(("containerd", "ctr", "containerd-shim-runc-v2"), packages["containerd"])
+    return {**containerd, "runc": packages["runc"], "cni": packages["containernetworking-plugins"]}
+
+
+def _check_runs(bundle: Bundle, work: Path) -> None:
+    """Refuse unpacked programs that do not start here (a library is missing, or another architecture's)."""
+    names = ("nft", "iptables") if bundle.name == "netfilter" else ("containerd", "runc")
+    for name in names:
+        process.run([work / "bin" / name, "--version"], timeout_s=_CHECK_S)
+
+
+@contextlib.contextmanager
+def _locked(home: Path, progress: Progress) -> Iterator[None]:
+    """Let one process at a time make an entry; others wait for it and then find it made."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_name(f".{home.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress(f"waiting for another process that is making {home.name}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _usable(home: Path, progress: Progress) -> Record | None:
+    record = _read(home)
+    damage = _damage(home, record) if record else ""
+    if damage:
+        progress(f"cache entry {home} is damaged ({damage}): made again")
+        return None
+    return record
+
+
+def _read(home: Path) -> Record | None:
+    try:
+        return msgspec.json.decode((home / _RECORD).read_bytes(), type=Record)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _damage(home: Path, record: Record) -> str:
+    """Say what is wrong with an entry. Content is hashed again only where size is right but the time is not."""
+    for name, known in record.files.items():
+        path = home / name
+        try:
+            status = path.stat()
+        except OSError as error:
+            return f"{name}: {error.strerror}"
+        if status.st_size != known.bytes:
+            return f"{name} has {status.st_size} bytes, not {known.bytes}"
+        if status.st_mtime_ns != known.mtime_ns:
+            if _describe(path).sha256 != known.sha256:
+                return f"{name} has other content"
+            os.utime(path, ns=(known.mtime_ns, known.mtime_ns))
+    return ""
+
+
+def _describe(path: Path) -> _File:
+    status = path.stat()
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return _File(digest, status.st_size, status.st_mtime_ns)
