@@ -11,7 +11,11 @@ from collections import Counter
 # Each with the words (lower case) of which one must be there: looking for those is ten times cheaper.
 _PATTERNS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     ("bearer", ("bearer",), re.compile(r"(?i)(?P<keep>\bbearer[ \t]+)(?P<secret>[A-Za-z0-9._~+/=-]{8,})")),
-    ("url-password", ("://",), re.compile(r"(?P<keep>\b[a-z][a-z0-9+.-]*://[^\s:/@]+:)(?P<secret>[^\s@/]+)(?=@)")),
+    (
+        "url-password",
+        ("://",),
+        re.compile(r"""(?P<keep>\b[a-z][a-z0-9+.-]*://[^\s:/@"']+:)(?P<secret>[^\s@/"']+)(?=@)"""),
+    ),
     ("jwt", ("eyj",), re.compile(r"(?P<keep>)(?P<secret>\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+)")),
     (
         "github-token",
