@@ -1,0 +1,98 @@
+"""Reading what ``docker save`` and ``buildah push docker-archive:`` write.
+
+Format: a tar with ``manifest.json`` (``[{"Config": path, "RepoTags": [...], "Layers": [path, ...]}]``). Engines differ:
+layers may be links to one another (docker before 25), blobs of an OCI layout (docker since 25), or gzip (containerd's
+image store). All become uncompressed layers whose digest is the config's diff_id.
+"""
+
+import gzip
+import posixpath
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import IO, Any, Self, cast
+
+import msgspec
+
+from k8s_e2e.cluster.oci_archive import LAYER, Descriptor, Writer, broken, full_reference
+
+_GZIP = b"\x1f\x8b"
+_CHUNK = 1 << 20
+
+
+class _Entry(msgspec.Struct, rename="pascal"):
+    config: str
+    layers: list[str]
+    repo_tags: list[str] | None = None
+
+
+class DockerArchive:
+    """One such tar, for reading. Use as a context manager.
+
+    Raises:
+        EnvironmentFailure: absent, cut, or without a manifest.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._tar = tarfile.open(path, "r:")  # noqa: SIM115 - closed by __exit__
+            self._members = {posixpath.normpath(member.name): member for member in self._tar}
+            self._entries = msgspec.json.decode(self._open("manifest.json").read(), type=list[_Entry])
+        except (OSError, tarfile.TarError, msgspec.DecodeError) as error:
+            raise broken(path, str(error)) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tar.close()
+
+    def copy(self, reference: str, writer: Writer) -> None:
+        """Copy one image with those of its layers that ``writer`` has not yet.
+
+        Raises:
+            EnvironmentFailure: it is not in here, or a layer is not what the config says.
+        """
+        wanted = full_reference(reference)
+        entry = next((entry for entry in self._entries if wanted in map(full_reference, entry.repo_tags or [])), None)
+        if entry is None:
+            tags = [tag for entry in self._entries for tag in entry.repo_tags or []]
+            raise broken(self.path, f"it holds {', '.join(tags) or 'no tagged image'}, not {wanted}")
+        config = self._open(entry.config).read()
+        diff_ids: list[Any] = msgspec.json.decode(config)["rootfs"]["diff_ids"]
+        if len(diff_ids) != len(entry.layers):
+            raise broken(self.path, f"{wanted} has {len(entry.layers)} layers, its config says {len(diff_ids)}")
+        layers = [self._layer(path, str(diff_id), writer) for path, diff_id in zip(entry.layers, diff_ids, strict=True)]
+        writer.image(reference, config, layers)
+
+    def _layer(self, path: str, diff_id: str, writer: Writer) -> Descriptor:
+        with self._open(path) as stream:
+            packed = stream.read(len(_GZIP)) == _GZIP
+            stream.seek(0)
+            if not packed:
+                size = stream.seek(0, 2)
+                stream.seek(0)
+                return self._write(Descriptor(media_type=LAYER, digest=diff_id, size=size), stream, writer)
+            with tempfile.TemporaryFile(dir=self.path.parent) as plain:
+                unpacked = cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
+                while chunk := unpacked.read(_CHUNK):
+                    plain.write(chunk)
+                size = plain.tell()
+                plain.seek(0)
+                return self._write(Descriptor(media_type=LAYER, digest=diff_id, size=size), plain, writer)
+
+    @staticmethod
+    def _write(described: Descriptor, stream: IO[bytes], writer: Writer) -> Descriptor:
+        if not writer.has(described.digest):
+            writer.blob(described, stream)
+        return described
+
+    def _open(self, name: str) -> IO[bytes]:
+        member = self._members.get(posixpath.normpath(name))
+        if member is not None and member.issym():  # relative to the link itself
+            member = self._members.get(posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname)))
+        stream = self._tar.extractfile(member) if member else None
+        if stream is None:
+            raise broken(self.path, f"it has no {name}")
+        return stream
