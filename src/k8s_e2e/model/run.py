@@ -10,12 +10,16 @@ StageStatus = Literal["passed", "failed", "skipped", "interrupted"]
 
 
 class StageOutcome(msgspec.Struct, omit_defaults=True):
-    """How one stage ended. ``error`` is one line; ``exit_code`` as on the command line."""
+    """How one stage ended. ``error`` is one line; ``exit_code`` as on the command line.
+
+    ``duration_s`` is wall time with the notebook around it, ``work_s`` the stage's own part of it.
+    """
 
     name: str
     status: StageStatus
     started: str
     duration_s: float
+    work_s: float = 0.0
     exit_code: int = 0
     error: str = ""
     hint: str = ""

@@ -74,10 +74,12 @@ def run(name: str, params: dict[str, Any], run_dir: Path, *, settings: Settings 
     with _listening(stop):
         worker.start()
         _attend(worker, kernel, stop, limit_s=settings.stage_timeout_s)
-    outcome = _outcome(name, directory, started, time.monotonic() - begin, stop, failure, target)
-    record(directory, outcome)
+    outcome = _outcome(name, directory, started, stop, failure, target)
+    outcome.duration_s = round(time.monotonic() - begin, 6)
     with contextlib.suppress(OSError):
         export.export(target, outcome)
+    outcome.duration_s = round(time.monotonic() - begin, 6)  # the export is part of the price
+    record(directory, outcome)
     return StageResult(outcome, target)
 
 
@@ -145,7 +147,6 @@ def _outcome(
     name: str,
     directory: RunDir,
     started: str,
-    duration_s: float,
     stop: _Stop,
     failure: list[BaseException],
     target: Path,
@@ -153,12 +154,9 @@ def _outcome(
     told = io.load_or(directory.run_json, RunRecord).stage(name)
     if told is None or told.started < started:
         told = None  # left by an earlier attempt, not by this kernel
-    seconds = round(duration_s, 6)
 
     def ended(status: Any, code: int, error: str) -> StageOutcome:
-        return StageOutcome(
-            name=name, status=status, started=started, duration_s=seconds, exit_code=code, error=error
-        )
+        return StageOutcome(name=name, status=status, started=started, duration_s=0.0, exit_code=code, error=error)
 
     if stop.signum is not None:
         word = signal.Signals(stop.signum).name
@@ -166,13 +164,11 @@ def _outcome(
     if stop.watchdog:
         return ended("failed", 4, f"stage {name} ran longer than its limit and was stopped")
     if told is not None and told.status != "passed":
-        told.duration_s = seconds
         return told
     if failure:
         return ended("failed", 5 if _died(failure[0]) else 1, f"{type(failure[0]).__name__}: {_line(failure[0])}")
     if told is None or _pending(target):
         return ended("failed", 1, "the notebook ended before all of its cells had run")
-    told.duration_s = seconds
     return told
 
 
@@ -190,6 +186,8 @@ def _line(error: BaseException) -> str:
 def _pending(target: Path) -> bool:
     document = nbformat.read(str(target), as_version=4)
     return any(
-        cell.cell_type == "code" and cell.source.strip() and cell.metadata.get("papermill", {}).get("status") == "pending"
+        cell.cell_type == "code"
+        and cell.source.strip()
+        and cell.metadata.get("papermill", {}).get("status") == "pending"
         for cell in document.cells
     )

@@ -1,6 +1,7 @@
 """Stage collect: everything observed is gathered, then sealed by `manifest.json`."""
 
 import time
+from collections.abc import Callable
 
 from k8s_e2e.base import journal
 from k8s_e2e.base.errors import KitError
@@ -40,7 +41,9 @@ def _collect(run: RunDir, profile: Profile, settings: Settings) -> Manifest:
         return manifest.seal(run, [lost])
     with session.opened(run, cluster, profile, settings) as opened:
         # Spans arrive late, so they are asked for first: a namespace without its Jaeger cannot be asked again.
-        census = _part("traces", lambda: len(gate.export(run, opened.requester, profile, settings, journal.progress).data))
+        census = _part(
+            "traces", lambda: len(gate.export(run, opened.requester, profile, settings, journal.progress).data)
+        )
         collected = collector.collect(
             run, cluster, profile.namespace, profile, opened.requester, settings, journal.progress
         )
@@ -49,10 +52,10 @@ def _collect(run: RunDir, profile: Profile, settings: Settings) -> Manifest:
     return manifest.seal(run, [drained, census, *collected.parts])
 
 
-def _part(name: str, work) -> Part:  # type: ignore[no-untyped-def]
+def _part(name: str, work: Callable[[], int | None]) -> Part:
     began = time.monotonic()
     try:
         rows = work()
     except KitError as error:
         return Part(name=name, status="failed", duration_s=time.monotonic() - began, error=str(error))
-    return Part(name=name, status="ok", duration_s=time.monotonic() - began, rows=rows if isinstance(rows, int) else None)
+    return Part(name=name, status="ok", duration_s=time.monotonic() - began, rows=rows)

@@ -2,7 +2,6 @@
 
 import platform as machine
 from importlib import metadata
-from pathlib import Path
 
 from k8s_e2e.base import files, journal
 from k8s_e2e.cluster import images
@@ -33,8 +32,10 @@ def deploy(parameters: DeployParameters) -> Table:
     with recorded(run, "deploy"):
         profile = load_profile(parameters.profile)
         cluster = _cluster(run, parameters, settings)
-        loaded = _images(run, profile, cluster, settings)
-        _platform(run, profile, cluster, loaded, settings)
+        third = images.third_party_images(settings, journal.progress)
+        loaded = _images(run, profile, cluster, list(third.values()), settings)
+        swapped = {name: image.reference for name, image in third.items()}
+        _platform(run, profile, cluster, swapped, settings)
     rows = [[image.reference, image.source, f"{image.bytes / 1e6:.1f}"] for image in loaded]
     return Table(["image", "source", "MB"], rows, title="Images in the cluster")
 
@@ -52,22 +53,20 @@ def _cluster(run: RunDir, parameters: DeployParameters, settings: Settings) -> C
     return cluster
 
 
-def _images(run: RunDir, profile: Profile, cluster: Cluster, settings: Settings) -> list[ImageRecord]:
+def _images(
+    run: RunDir, profile: Profile, cluster: Cluster, third: list[images.BuiltImage], settings: Settings
+) -> list[ImageRecord]:
     built = images.build_images(profile, settings, logs=run.logs, progress=journal.progress)
-    third = images.third_party_images(settings, journal.progress)
     provider = get_provider(cluster.provider, settings)
-    loaded = images.load_and_verify(provider, cluster.name, [*built, *third.values()], journal.progress)
+    loaded = images.load_and_verify(provider, cluster.name, [*built, *third], journal.progress)
     record = io.load(run.run_json, RunRecord)
     record.images = loaded
     files.write_json(run.run_json, record)
     return loaded
 
 
-def _platform(
-    run: RunDir, profile: Profile, cluster: Cluster, loaded: list[ImageRecord], settings: Settings
-) -> None:
-    third = {name: image.reference for name, image in images.third_party_images(settings, journal.progress).items()}
-    objects = manifests.render(profile, cluster.kubectl, images=third)
+def _platform(run: RunDir, profile: Profile, cluster: Cluster, swapped: dict[str, str], settings: Settings) -> None:
+    objects = manifests.render(profile, cluster.kubectl, images=swapped)
     run_id = io.load(run.run_json, RunRecord).run_id
     with session.opened(run, cluster, profile, settings) as opened:
         namespace.claim(opened.kube, profile.namespace, run_id, journal.progress)
@@ -76,11 +75,3 @@ def _platform(
         rollout.wait_rollout(
             opened.kube, profile.namespace, timeout_s=settings.rollout_timeout_s, progress=journal.progress
         )
-
-
-def profile_path(start: Path) -> Path:
-    """Find `k8s-e2e.toml` in ``start`` or the nearest directory above it."""
-    for directory in [start, *start.parents]:
-        if (directory / "k8s-e2e.toml").exists():
-            return directory / "k8s-e2e.toml"
-    return start / "k8s-e2e.toml"

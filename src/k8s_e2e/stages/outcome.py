@@ -30,6 +30,7 @@ def recorded(run: RunDir, name: str) -> Iterator[None]:
             status=status,  # type: ignore[arg-type] # one of StageStatus, see the calls below
             started=started,
             duration_s=duration,
+            work_s=duration,
             exit_code=exit_code,
             error=error,
             hint=hint,
