@@ -1,8 +1,7 @@
 """Run the console."""
 
-from turbo_services.console.app import ConsoleSettings, build
-
 from turbo_services.common.server import run
+from turbo_services.console.app import ConsoleSettings, build
 
 
 def main() -> None:

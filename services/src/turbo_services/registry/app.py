@@ -2,7 +2,6 @@
 
 import uuid
 from functools import cache
-from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -59,7 +58,7 @@ class ClosureQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where to look, and versions (``name@version``) taken whatever the ranges say."""
 
     namespace: str = "default"
-    override: Annotated[list[str], msgspec.Meta(max_length=1000)] = []
+    override: list[str] = []
 
 
 class Registry:

@@ -1,0 +1,1 @@
+"""console: the platform for people, in a browser."""
