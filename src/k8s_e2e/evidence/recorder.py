@@ -1,24 +1,179 @@
-"""The flight recorder's control side: start it beside the stages, let it catch up, end it."""
+"""The flight recorder's control side: start it beside the stages, let it catch up, end it.
 
+The recorder is a process in a session of its own (see `recording`), so that it outlives the notebook kernel that
+started it. It holds a lock on ``<state directory>/recorders/<run>/alive`` as long as it lives: nothing else is needed
+to know whether it does, and a recycled pid can fool nobody.
+"""
+
+import fcntl
+import hashlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from k8s_e2e.base import files
+from k8s_e2e.base.errors import KitError
 from k8s_e2e.cluster.provider import Cluster
+from k8s_e2e.evidence.recording import Config
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.profile import Profile
 from k8s_e2e.model.settings import Settings
+
+START_TIMEOUT_S = 20.0
+
+
+class RecorderFailed(KitError):
+    """The recorder did not start, or did not end in time."""
+
+
+def place(run: RunDir, settings: Settings) -> Path:
+    """Return the directory of the run's recorder in the state directory (0700)."""
+    name = hashlib.sha256(str(run.root.resolve()).encode()).hexdigest()[:16]
+    return settings.state_dir / "recorders" / name
 
 
 def start(run: RunDir, cluster: Cluster, namespace: str, profile: Profile, settings: Settings) -> int:
     """Start recording ``namespace`` into ``run`` and return the recorder's pid once its first lists are done.
 
     A run that is being recorded already keeps its recorder. After `drain` it takes up where it left off.
+
+    Raises:
+        RecorderFailed: it ended at once, or said nothing for `START_TIMEOUT_S`; its last words.
     """
-    raise NotImplementedError
+    state = place(run, settings)
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    starting = os.open(state / "starting", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(state / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(starting, fcntl.LOCK_EX)  # of two that start at once the second finds the first's recorder
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _pid(state)
+        config = Config(
+            run_dir=str(run.root.resolve()),
+            namespace=namespace,
+            kubeconfig=str(cluster.kubeconfig),
+            context=cluster.context,
+            pod_logs=str(cluster.pod_logs) if cluster.pod_logs else "",
+            custom_resources=[(kind.api_version, kind.kind) for kind in profile.custom_resources],
+        )
+        files.write_json(state / "config.json", config, mode=0o600)
+        return _launch(state, lock)
+    finally:
+        os.close(lock)  # the recorder has its own copy
+        os.close(starting)
 
 
-def drain(run: RunDir, settings: Settings, *, timeout_s: float = 10.0) -> None:
-    """Let the recorder catch up with the cluster, write everything out, and end. No recorder: nothing happens."""
-    raise NotImplementedError
+def alive(run: RunDir, settings: Settings) -> bool:
+    """Tell whether the run is being recorded."""
+    return _wait_gone(place(run, settings), 0.0) is False
 
 
-def stop(run: RunDir, settings: Settings, *, timeout_s: float = 5.0) -> None:
-    """End the recorder at once, what it has seen written out. No recorder: nothing happens."""
-    raise NotImplementedError
+def drain(run: RunDir, settings: Settings, *, timeout_s: float = 15.0) -> bool:
+    """Let the recorder catch up with the cluster, write everything out, and end.
+
+    Returns whether there was one.
+
+    Raises:
+        RecorderFailed: it did not end in time, and was killed; what it had seen is on disk.
+    """
+    return _end(run, settings, signal.SIGUSR1, timeout_s)
+
+
+def stop(run: RunDir, settings: Settings, *, timeout_s: float = 5.0) -> bool:
+    """End the recorder at once, what it has seen written out. Returns whether there was one.
+
+    Raises:
+        RecorderFailed: it did not end in time, and was killed; what it had seen is on disk.
+    """
+    return _end(run, settings, signal.SIGTERM, timeout_s)
+
+
+def _launch(state: Path, lock: int) -> int:
+    reading, writing = os.pipe()
+    errors = state / "stderr.txt"
+    try:
+        with errors.open("wb") as sink:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "k8s_e2e.evidence.recording", str(state / "config.json"), str(writing)],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                pass_fds=(writing, lock),
+                start_new_session=True,
+                cwd="/",
+            )
+        child.wait(START_TIMEOUT_S)
+        os.close(writing)
+        writing = -1
+        words = _first_words(reading)
+    finally:
+        os.close(reading)
+        if writing >= 0:
+            os.close(writing)
+    if words.startswith("ready"):
+        return _pid(state)
+    with suppress(ProcessLookupError, FileNotFoundError):
+        os.kill(_pid(state), signal.SIGKILL)
+    last = words.removeprefix("failed: ") or errors.read_text("utf-8", "replace").strip()[-1000:]
+    message = f"the recorder did not start: {last or f'it said nothing for {START_TIMEOUT_S:g} s'}"
+    raise RecorderFailed(message)
+
+
+def _first_words(reading: int) -> str:
+    said = b""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not said.endswith(b"\n"):
+        ready, _, _ = select.select([reading], [], [], max(0.0, deadline - time.monotonic()))
+        data = os.read(reading, 4096) if ready else b""
+        if not data:
+            break
+        said += data
+    return said.decode("utf-8", "replace").strip()
+
+
+def _end(run: RunDir, settings: Settings, signum: int, timeout_s: float) -> bool:
+    state = place(run, settings)
+    if _wait_gone(state, 0.0) is not False:
+        return False
+    pid = _pid(state)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signum)
+    if _wait_gone(state, timeout_s):
+        return True
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    _wait_gone(state, 2.0)
+    message = f"the recorder (pid {pid}) did not end within {timeout_s:g} s and was killed"
+    raise RecorderFailed(message, hint="what it had seen is on disk; see logs/recorder.jsonl")
+
+
+def _wait_gone(state: Path, timeout_s: float) -> bool | None:
+    """Wait until nobody holds the lock: True; still held: False; there never was one: None."""
+    try:
+        lock = os.open(state / "alive", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    deadline = time.monotonic() + timeout_s
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(0.02)
+            else:
+                return True
+    finally:
+        os.close(lock)
+
+
+def _pid(state: Path) -> int:
+    return int((state / "pid").read_text())

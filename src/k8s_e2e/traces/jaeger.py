@@ -87,8 +87,9 @@ def fetch_service(
 def _get(
     requester: Requester, profile: Profile, path: str, *, timeout_s: float, absent: bool = False
 ) -> dict[str, Any] | None:
-    service = source(profile).service
-    reply = requester.send(service, "GET", path, step="traces", trace=False, timeout_s=timeout_s)
+    jaeger = source(profile)
+    service = jaeger.service
+    reply = requester.send(service, "GET", path, step="traces", trace=False, timeout_s=timeout_s, port=jaeger.port)
     if absent and reply.status == HTTPStatus.NOT_FOUND:
         return None
     if reply.status != HTTPStatus.OK:

@@ -1,0 +1,161 @@
+"""Writing what watchers see: every object revision to history.jsonl, every event revision to events.jsonl, once."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from k8s_e2e.base import clock, files
+from k8s_e2e.evidence import events, targets
+from k8s_e2e.evidence.secrets import Cleaner
+from k8s_e2e.model.evidence import EventRevision, ObjectRevision
+
+Kind = tuple[str, str]  # apiVersion, kind
+
+
+class _Key(msgspec.Struct):
+    """The part of a line that says which revision of which object it is."""
+
+    uid: str
+    resource_version: str
+    kind: str = ""
+    name: str = ""
+    api_version: str = ""
+    namespace: str = ""
+    change: str = ""
+
+
+class History:
+    """The two files of revisions. Thread-safe; a revision that is there already is not written again.
+
+    ``on_pod`` hears every pod revision, before it is cleaned.
+    """
+
+    def __init__(
+        self,
+        history: Path,
+        event_file: Path,
+        cleaner: Cleaner,
+        *,
+        note: Callable[..., None],
+        on_pod: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        self._known: dict[Kind, dict[str, _Key]] = {}
+        self._events: dict[str, str] = {}  # uid -> resource version
+        self._lock = threading.Lock()
+        self._cleaner = cleaner
+        self._on_pod = on_pod
+        self._note = note
+        self.rows = 0
+        self._resume(history, event_file)
+        self._history = files.Lines(history)
+        self._event_lines = files.Lines(event_file)
+
+    def note(self, event: str, **fields: Any) -> None:
+        """Hand a diagnostic on."""
+        self._note(event, **fields)
+
+    def replace(self, kind: Kind, items: list[dict[str, Any]]) -> None:
+        """Take a whole list of one kind: new revisions are written, what has gone is written as deleted."""
+        present = set()
+        for item in items:
+            present.add(item["metadata"].get("uid", ""))
+            self.change(kind, "", item)
+        if kind == targets.EVENTS:
+            return
+        with self._lock:
+            for uid in [uid for uid in self._known.get(kind, {}) if uid not in present]:
+                key = self._known[kind].pop(uid)
+                self._write(kind, "DELETED", key, {})
+
+    def change(self, kind: Kind, change: str, obj: dict[str, Any]) -> None:
+        """Take one revision; an empty ``change`` is worked out from what is known."""
+        metadata = obj.get("metadata") or {}
+        uid, version = metadata.get("uid", ""), metadata.get("resourceVersion", "")
+        if kind == targets.EVENTS:
+            self._event(change, obj, uid, version)
+            return
+        if kind == targets.PODS and self._on_pod and change != "DELETED":
+            self._on_pod(obj)
+        with self._lock:
+            known = self._known.setdefault(kind, {})
+            before = known.get(uid)
+            if change != "DELETED" and before and before.resource_version == version:
+                return
+            if change == "DELETED" and not before:
+                return
+            metadata.pop("managedFields", None)
+            key = _Key(uid, version, kind[1], metadata.get("name", ""), kind[0], metadata.get("namespace", ""))
+            if change == "DELETED":
+                known.pop(uid, None)
+            else:
+                known[uid] = key
+                change = "MODIFIED" if before else "ADDED"
+            self._write(kind, change, key, self._cleaner.clean(obj))
+
+    def close(self) -> None:
+        """Close both files."""
+        self._history.close()
+        self._event_lines.close()
+
+    def _event(self, change: str, obj: dict[str, Any], uid: str, version: str) -> None:
+        if change == "DELETED":  # they expire; that says nothing
+            return
+        with self._lock:
+            if self._events.get(uid) == version:
+                return
+            self._events[uid] = version
+            revision = events.revision(obj, seen=clock.now())
+            revision.message = self._cleaner.redactor.text(revision.message)
+            self._event_lines.append(revision)
+            self.rows += 1
+
+    def _write(self, kind: Kind, change: Any, key: _Key, obj: dict[str, Any]) -> None:
+        self._history.append(
+            ObjectRevision(
+                seen=clock.now(),
+                change=change,
+                kind=kind[1],
+                api_version=kind[0],
+                name=key.name,
+                uid=key.uid,
+                resource_version=key.resource_version,
+                namespace=key.namespace,
+                object=obj,
+            )
+        )
+        self.rows += 1
+
+    def _resume(self, history: Path, event_file: Path) -> None:
+        """Learn what an earlier recorder has written."""
+        for key in _keys(history):
+            known = self._known.setdefault((key.api_version, key.kind), {})
+            if key.change == "DELETED":
+                known.pop(key.uid, None)
+            else:
+                known[key.uid] = key
+        self._events = {key.uid: key.resource_version for key in _keys(event_file)}
+
+
+def _keys(path: Path) -> list[_Key]:
+    if not path.exists():
+        return []
+    decoder = msgspec.json.Decoder(_Key)
+    found = []
+    raw = path.read_bytes()
+    if raw and not raw.endswith(b"\n"):  # cut in the middle of a line: what follows must not continue it
+        with path.open("ab") as stream:
+            stream.write(b"\n")
+    for line in raw.splitlines():
+        try:
+            found.append(decoder.decode(line))
+        except msgspec.DecodeError:
+            continue
+    return found
+
+
+def event_revisions(path: Path) -> list[EventRevision]:
+    """Read events.jsonl; an absent file is an empty list."""
+    return events.decode(path.read_bytes().splitlines()) if path.exists() else []
