@@ -1,9 +1,18 @@
 """The kit's only door to httpx, so that its successor is a change of one line."""
 
 import httpx
-from httpx import Client, HTTPError, Response, TransportError
+from httpx import Client, HTTPError, ReadTimeout, Response, TimeoutException, TransportError
 
-__all__ = ["Client", "HTTPError", "Response", "TransportError", "client", "internet_client"]
+__all__ = [
+    "Client",
+    "HTTPError",
+    "ReadTimeout",
+    "Response",
+    "TimeoutException",
+    "TransportError",
+    "client",
+    "internet_client",
+]
 
 
 def client(base_url: str = "", *, timeout_s: float = 10.0, verify: bool | str = True) -> Client:

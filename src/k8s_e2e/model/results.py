@@ -78,4 +78,5 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     url: str
     status: int = 0
     duration_s: float = 0.0
+    attempts: int = 1  # times it was sent; only a GET whose connection broke is sent again
     error: str = ""

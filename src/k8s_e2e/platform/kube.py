@@ -14,12 +14,14 @@ import threading
 import time
 import urllib.parse
 import warnings
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from k8s_e2e.base.errors import KitError
+from k8s_e2e.platform.streams import Stream, Watch
+
+__all__ = ["ApiError", "Kube", "Resource", "Stream", "Watch"]
 
 POOL_SIZE = 32  # connections kept; watches hold one each
 CONNECT_TIMEOUT_S = 5.0
@@ -83,89 +85,6 @@ class Resource(NamedTuple):
         if name:
             words.append(name)
         return "/" + "/".join(urllib.parse.quote(word, safe="") for word in words)
-
-
-class Stream(Iterator[bytes]):
-    """A body that arrives piece by piece. ``close()`` ends it from any thread; ``ended`` says why it is over.
-
-    Silence for longer than its inactivity deadline ends it, too: a half-open connection looks like a quiet one.
-    """
-
-    def __init__(self, response: Any) -> None:
-        self._response = response
-        self._chunks: Iterator[bytes] = response.stream(1 << 16)
-        self._closed = threading.Event()
-        self.ended = ""
-
-    def __next__(self) -> bytes:
-        from urllib3.exceptions import HTTPError, ReadTimeoutError  # noqa: PLC0415 - see the module's docstring
-
-        if self.ended:
-            raise StopIteration
-        try:
-            return next(self._chunks)
-        except StopIteration:
-            self.ended = "closed by the server"
-        except ReadTimeoutError:
-            self.ended = "silent"
-        except (HTTPError, OSError, ValueError, AttributeError) as error:
-            # ValueError, AttributeError: what urllib3 says when close() took the socket away under it
-            if not self._closed.is_set() and isinstance(error, (ValueError, AttributeError)):
-                raise
-            self.ended = f"cut: {error}"
-        if self._closed.is_set():
-            self.ended = "closed"
-        self._response.close()
-        raise StopIteration
-
-    def close(self) -> None:
-        """End the stream; a thread that is waiting for its next piece is woken."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
-        with suppress(ValueError, RuntimeError, OSError):
-            self._response.shutdown()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Watch(Iterator[dict[str, Any]]):
-    """The events of one watch: ``{"type": "ADDED|MODIFIED|DELETED|BOOKMARK|ERROR", "object": {...}}``, as sent.
-
-    It ends when the server ends it, when it was silent for too long, when the line was cut (half an event is dropped)
-    or by ``close()``. The caller lists and watches again.
-    """
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._lines = _lines(stream)
-
-    @property
-    def ended(self) -> str:
-        """Why it is over; empty while it is not."""
-        return self._stream.ended
-
-    def __next__(self) -> dict[str, Any]:
-        for line in self._lines:
-            with suppress(json.JSONDecodeError, UnicodeDecodeError):
-                event = json.loads(line)
-                if isinstance(event, dict) and "type" in event:
-                    return event
-        raise StopIteration
-
-    def close(self) -> None:
-        """End it, from any thread."""
-        self._stream.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Kube:
@@ -534,17 +453,6 @@ class Kube:
 
     def _stream(self, path: str, query: dict[str, Any], accept: str, inactivity_s: float) -> Stream:
         return Stream(self._send("GET", path, query=query, accept=accept, timeout_s=inactivity_s))
-
-
-def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Split pieces into lines; what is left without a newline at the end was cut and is dropped."""
-    rest = b""
-    for chunk in chunks:
-        if b"\n" not in chunk:
-            rest += chunk
-            continue
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
 
 
 def _query(query: dict[str, Any] | None) -> str:

@@ -1,0 +1,74 @@
+"""The namespace of a run: made fresh, ours, and never somebody else's."""
+
+from typing import Any
+
+from k8s_e2e.base.errors import EnvironmentFailure, WaitTimeout
+from k8s_e2e.base.progress import Progress
+from k8s_e2e.base.wait import Pending, wait_for
+from k8s_e2e.platform.kube import ApiError, Kube
+
+LABEL, OURS = "app.kubernetes.io/managed-by", "k8s-e2e"
+RUN_ANNOTATION = "k8s-e2e/run"
+FIELD_MANAGER = "k8s-e2e-namespace"  # not the manifests' one: a Namespace in an overlay must not take our label off
+GONE_TIMEOUT_S = 120.0
+ACCOUNT_TIMEOUT_S = 30.0
+
+
+def claim(kube: Kube, namespace: str, run_id: str, progress: Progress, *, timeout_s: float = GONE_TIMEOUT_S) -> None:
+    """Make the namespace, fresh and with our label; return once pods can be made in it.
+
+    One that is left over from an earlier run (it bears our label) is deleted first.
+
+    Raises:
+        EnvironmentFailure: it exists and is not ours, it does not go away, or the API server refuses.
+    """
+    try:
+        _clear(kube, namespace, progress, timeout_s)
+        progress(f"making namespace {namespace}")
+        wanted = {"name": namespace, "labels": {LABEL: OURS}, "annotations": {RUN_ANNOTATION: run_id}}
+        kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": wanted}, field_manager=FIELD_MANAGER)
+        wait_for(
+            f"the default ServiceAccount of namespace {namespace}",
+            lambda: kube.get("v1", "ServiceAccount", "default", namespace) or Pending("not there"),
+            timeout_s=ACCOUNT_TIMEOUT_S,
+            interval_s=0.05,
+        )
+    except ApiError as error:
+        message = f"cannot make namespace {namespace}: {error}"
+        raise EnvironmentFailure(message) from error
+    except WaitTimeout as error:
+        raise EnvironmentFailure(error.message, hint=error.hint) from error
+
+
+def _clear(kube: Kube, namespace: str, progress: Progress, timeout_s: float) -> None:
+    found = kube.get("v1", "Namespace", namespace)
+    if found is None:
+        return
+    metadata = found["metadata"]
+    if "deletionTimestamp" not in metadata:
+        if metadata.get("labels", {}).get(LABEL) != OURS:
+            message = f"namespace {namespace} is there already and is not ours (no label {LABEL}={OURS})"
+            hint = f"`kubectl delete namespace {namespace}` if nobody needs it, or name another one in k8s-e2e.toml"
+            raise EnvironmentFailure(message, hint=hint)
+        run = metadata.get("annotations", {}).get(RUN_ANNOTATION, "unknown")
+        progress(f"namespace {namespace} is left over from run {run}: deleting it")
+        kube.delete("v1", "Namespace", namespace, uid=metadata["uid"])
+    else:
+        progress(f"namespace {namespace} is being deleted: waiting until it is gone")
+
+    def probe() -> Pending | bool:
+        live = kube.get("v1", "Namespace", namespace)
+        return live is None or live["metadata"]["uid"] != metadata["uid"] or Pending(_remaining(live))
+
+    hint = f"`kubectl describe namespace {namespace}` shows what holds it"
+    try:
+        wait_for(f"namespace {namespace} to be gone", probe, timeout_s=timeout_s, on_state=progress)
+    except WaitTimeout as error:
+        raise EnvironmentFailure(error.message, hint=hint) from error
+
+
+def _remaining(namespace: dict[str, Any]) -> str:
+    """Say what a namespace's own conditions name as remaining."""
+    conditions = namespace.get("status", {}).get("conditions", ())
+    told = [cond["message"] for cond in conditions if cond["status"] == "True" and cond["type"].startswith("Namespace")]
+    return f"namespace {namespace['metadata']['name']}: {'; '.join(told) or 'being deleted'}"
