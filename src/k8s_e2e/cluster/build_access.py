@@ -1,0 +1,101 @@
+"""What an image build needs from this machine to reach package registries, and must not keep.
+
+Behind a corporate proxy or mirror the host's pip configuration and certificate authorities are what makes `pip`
+work. They reach a build as two secrets that its Dockerfile may mount; neither ends up in a layer::
+
+    RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca_bundle pip install ...
+"""
+
+import configparser
+import contextlib
+import os
+import ssl
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+PIP_CONF, CA_BUNDLE = "pip_conf", "ca_bundle"
+_CA_IN_BUILD = f"/run/secrets/{CA_BUNDLE}"
+# pip's options that say where packages come from, and how to get there
+_OPTIONS = (
+    "index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "proxy", "timeout", "default-timeout",
+    "retries",
+)  # fmt: skip
+_SYSTEM_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+)
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+
+
+class BuildAccess(msgspec.Struct, frozen=True):
+    """Files for one build: secret id -> file, and directories of wheels that pip looks into."""
+
+    secrets: dict[str, Path]
+    directories: tuple[Path, ...] = ()
+
+
+@contextlib.contextmanager
+def granted(*, directories: bool, environment: Mapping[str, str] | None = None) -> Iterator[BuildAccess]:
+    """Write the secrets for one build, 0600 in a directory of their own, and remove them at the end.
+
+    ``directories``: whether the builder can show directories of this machine to a build; else they are left out.
+    """
+    variables = os.environ if environment is None else environment
+    options = pip_options(variables)
+    bundle = ca_bundle(variables)
+    links = options.pop("find-links", "").split()
+    local = tuple(Path(link) for link in links if link.startswith("/") and Path(link).is_dir())
+    remote = [link for link in links if "://" in link and not link.startswith("file:")]
+    shown = [*remote, *(str(path) for path in local if directories)]
+    if shown:
+        options["find-links"] = "\n    ".join(shown)
+    if bundle:
+        options["cert"] = _CA_IN_BUILD
+    with tempfile.TemporaryDirectory(prefix="k8s-e2e-build-") as folder:
+        secrets = {PIP_CONF: Path(folder, "pip.conf")}
+        text = "[global]\n" + "".join(f"{name} = {value}\n" for name, value in sorted(options.items()))
+        secrets[PIP_CONF].touch(mode=0o600)
+        secrets[PIP_CONF].write_text(text)
+        if bundle:
+            secrets[CA_BUNDLE] = bundle
+        yield BuildAccess(secrets, local if directories else ())
+
+
+def pip_options(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return those options of the host's pip that say where packages come from: files first, then ``PIP_...``."""
+    options: dict[str, str] = {}
+    for path in _config_files(variables):
+        parser = configparser.RawConfigParser()
+        with contextlib.suppress(configparser.Error, OSError, UnicodeDecodeError):  # pip tells its user itself
+            parser.read(path)
+        for section in ("global", "install"):
+            if parser.has_section(section):
+                options |= {name: value for name, value in parser.items(section) if name in _OPTIONS}
+    for name in _OPTIONS:
+        if value := variables.get(f"PIP_{name.upper().replace('-', '_')}"):
+            options[name] = value
+    return options
+
+
+def ca_bundle(variables: Mapping[str, str]) -> Path | None:
+    """Return the certificate authorities that this machine trusts, as a PEM file; None where it has none."""
+    named = (variables.get(name, "") for name in ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
+    default = ssl.get_default_verify_paths().cafile
+    for candidate in (*named, *_SYSTEM_BUNDLES, default):
+        if candidate and Path(candidate).is_file():
+            return Path(candidate)
+    return None
+
+
+def _config_files(variables: Mapping[str, str]) -> list[Path]:
+    home = Path(variables.get("HOME", "/root"))
+    config = Path(variables.get("XDG_CONFIG_HOME") or home / ".config")
+    own = variables.get("PIP_CONFIG_FILE")
+    if own == os.devnull:  # pip's word for "read none"
+        return []
+    usual = [Path("/etc/pip.conf"), home / ".pip" / "pip.conf", config / "pip" / "pip.conf"]
+    return [*usual, Path(own)] if own else usual
