@@ -31,7 +31,7 @@ _PATTERNS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
         "named-secret",
         ("password", "passwd", "secret", "token", "api_key", "api-key", "apikey"),
         re.compile(
-            r"""(?ix)(?P<keep>\b[a-z0-9_.-]*(?:password|passwd|secret|token|api[_-]?key)["']?[ \t]*[=:][ \t]*["']?)"""
+            r"""(?ix)\[redacted:[^\]\n]*\]|(?P<keep>\b[a-z0-9_.-]*(?:password|passwd|secret|token|api[_-]?key)["']?[ \t]*[=:][ \t]*["']?)"""
             r"""(?P<secret>[^\s"',;&}{\[\]$]{6,})"""
         ),
     ),
@@ -75,6 +75,8 @@ class Redactor:
         return text
 
     def _keep_name(self, name: str, match: re.Match[str]) -> str:
+        if match["secret"] is None:  # a token that stands there already, whose name may look like a secret's
+            return match[0]
         return match["keep"] + self._token(name, match["secret"])
 
     def _token(self, name: str, secret: str) -> str:
