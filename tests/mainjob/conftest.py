@@ -1,33 +1,11 @@
 """Whole runs through the launcher's command, as a user starts them."""
 
-import json
 import os
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-KIT = Path(sys.executable).parent / "k8s-e2e"
-
-
-class Ran(NamedTuple):
-    """A finished run: its exit code, its directory, what it printed."""
-
-    code: int
-    path: Path
-    output: str
-
-    def json(self, name: str) -> Any:
-        """Return one JSON file of the run directory."""
-        return json.loads((self.path / name).read_text())
-
-    @property
-    def first_screen(self) -> str:
-        """The first 40 lines of REPORT.md."""
-        return "\n".join((self.path / "REPORT.md").read_text().splitlines()[:40])
+from tests.mainjob.runs import KIT, ROOT, Ran
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The base layer: clock, wait, files, programs, redaction."""
 
 import base64
-import os
 import signal
 import subprocess
 import time
@@ -63,7 +62,7 @@ def test_a_write_is_whole_or_absent(tmp_path, monkeypatch):
     with pytest.raises(files.DiskFull, match="no space left while writing"):
         files.write(target, "new")
     assert target.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_files_with_credentials_are_private(tmp_path):
@@ -91,7 +90,7 @@ def test_a_failed_program_tells_its_last_words():
 
 def test_a_program_that_hangs_is_ended_with_its_children():
     """The whole process group dies at the deadline."""
-    with pytest.raises(process.ProgramFailed, match="did not end within 0.3 s"):
+    with pytest.raises(process.ProgramFailed, match=r"did not end within 0\.3 s"):
         process.run(["sh", "-c", "sleep 7654 & sleep 7654"], timeout_s=0.3)
     time.sleep(0.1)
     assert "sleep 7654" not in subprocess.run(["ps", "axo", "args"], capture_output=True, text=True, check=True).stdout
@@ -99,7 +98,7 @@ def test_a_program_that_hangs_is_ended_with_its_children():
 
 def test_a_program_that_is_absent_is_named():
     """A program that cannot be started is named, with the way to find out what is missing."""
-    with pytest.raises(process.ProgramFailed, match="cannot start no-such-program") as caught:
+    with pytest.raises(process.ProgramFailed, match=r"cannot start no-such-program") as caught:
         process.run(["no-such-program"], timeout_s=1)
     assert "doctor" in caught.value.hint
 
