@@ -31,7 +31,8 @@ _PATTERNS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
         "named-secret",
         ("password", "passwd", "secret", "token", "api_key", "api-key", "apikey"),
         re.compile(
-            r"""(?ix)\[redacted:[^\]\n]*\]|(?P<keep>\b[a-z0-9_.-]*(?:password|passwd|secret|token|api[_-]?key)["']?[ \t]*[=:][ \t]*["']?)"""
+            r"""(?ix)\[redacted:[^\]\n]*\]|"""
+            r"""(?P<keep>\b[a-z0-9_.-]*(?:password|passwd|secret|token|api[_-]?key)["']?[ \t]*[=:][ \t]*["']?)"""
             r"""(?P<secret>[^\s"',;&}{\[\]$]{6,})"""
         ),
     ),
