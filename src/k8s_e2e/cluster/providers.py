@@ -1,0 +1,48 @@
+"""Which provider a name means on this machine."""
+
+import os
+import shutil
+import sys
+
+from k8s_e2e.base import process
+from k8s_e2e.base.errors import UsageError
+from k8s_e2e.cluster.local.provider import LocalProvider
+from k8s_e2e.cluster.provider import Provider
+from k8s_e2e.model.settings import Settings
+
+NAMES = ("auto", "local", "kind", "existing")
+_ENGINE_S = 10.0
+
+
+def get_provider(name: str, settings: Settings) -> Provider:
+    """Return the provider called ``name``; ``auto`` is local where this is root on Linux.
+
+    Raises:
+        UsageError: there is none of that name, or ``auto`` finds nothing that this machine can run.
+    """
+    if name == "auto":
+        return LocalProvider(settings) if can_run_local() else _nothing_fits()
+    if name == "local":
+        return LocalProvider(settings)
+    if name in NAMES:
+        raise UsageError(f"provider {name!r} is not there yet", hint="use --provider local")
+    raise UsageError(f"there is no provider {name!r}", hint=f"known: {', '.join(NAMES)}")
+
+
+def can_run_local() -> bool:
+    """Say whether this is root on Linux."""
+    return sys.platform == "linux" and os.geteuid() == 0
+
+
+def docker_engine() -> str:
+    """Return the version of the Docker engine that answers; empty where none does."""
+    if not shutil.which("docker"):
+        return ""
+    done = process.run(
+        ["docker", "version", "--format", "{{.Server.Version}}"], timeout_s=_ENGINE_S, check=False
+    )
+    return done.stdout.strip() if done.code == 0 else ""
+
+
+def _nothing_fits() -> Provider:
+    raise UsageError("no provider fits this machine", hint="the local provider needs Linux and root: try sudo")

@@ -1,0 +1,93 @@
+"""Real clusters for tests: one for the whole session, one control plane for the whole session, a namespace each."""
+
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from k8s_e2e.base import process
+from k8s_e2e.cluster.local.provider import LocalProvider
+from k8s_e2e.cluster.provider import Cluster
+from k8s_e2e.cluster.providers import can_run_local
+from k8s_e2e.model.settings import Settings
+
+_numbers = itertools.count(1)
+
+
+class Kubectl:
+    """kubectl against one cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.argv = [str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig)]
+
+    def __call__(self, *words: str, stdin: str = "", timeout_s: float = 60, check: bool = True) -> str:
+        """Run it and return what it printed."""
+        return process.run([*self.argv, *words], timeout_s=timeout_s, stdin=stdin.encode(), check=check).stdout
+
+    def get(self, *words: str) -> Any:
+        """Return an object, or a list, as plain data."""
+        return json.loads(self("get", *words, "-o", "json"))
+
+
+@pytest.fixture(scope="session")
+def local_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The user's cache, and a state directory of the session's own."""
+    if not can_run_local():
+        pytest.skip("a local cluster needs root on Linux")
+    return Settings(state_dir=tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="session")
+def provider(local_settings: Settings) -> LocalProvider:
+    """The local provider."""
+    return LocalProvider(local_settings)
+
+
+@pytest.fixture(scope="session")
+def cluster(provider: LocalProvider) -> Iterator[Cluster]:
+    """A whole cluster, up once for the session."""
+    name = f"tests-{os.getpid()}"
+    try:
+        yield provider.up(name, progress=print)
+    finally:
+        provider.down(name, progress=print)
+
+
+@pytest.fixture(scope="session")
+def control_plane(provider: LocalProvider) -> Iterator[Cluster]:
+    """etcd, kube-apiserver and kube-controller-manager without a node, up once for the session."""
+    name = f"tests-control-plane-{os.getpid()}"
+    try:
+        yield provider.up(name, control_plane_only=True, progress=print)
+    finally:
+        provider.down(name, progress=print)
+
+
+@pytest.fixture
+def kubectl(cluster: Cluster) -> Kubectl:
+    """kubectl for the session's cluster."""
+    return Kubectl(cluster)
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A fresh namespace, ready for pods, deleted after the test without waiting for it."""
+    name = f"test-{next(_numbers)}"
+    kubectl("create", "namespace", name)
+    kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=20s")
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def pause_image() -> str:
+    """An image that every node has: a container that waits."""
+    return "registry.k8s.io/pause:3.9"
+
+
+    """A directory of the test's own."""
+    return tmp_path
