@@ -120,6 +120,11 @@ class Requester:
         status, found, data = answer
         return Reply(status, found, data, record.url, traceparent, trace_id, record.duration_s)
 
+    def note(self, record: RequestRecord) -> None:
+        """Append a request that something else sent for us, such as a browser, to `requests.jsonl`."""
+        if self._log:
+            self._log.append(record)
+
     def _deliver(
         self,
         record: RequestRecord,

@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import yaml
+
 from k8s_e2e.base.errors import KitError
 from k8s_e2e.platform.streams import Stream, Watch
 
@@ -121,7 +123,7 @@ class Kube:
                     temp_file_path=keys,
                 )
                 tls = _tls(settings)
-            except (ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+            except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError) as error:
                 raise ApiError(0, "BadKubeconfig", str(error), request=str(kubeconfig)) from error
             settings.cert_file = settings.key_file = settings.ssl_ca_cert = None
             api = client.ApiClient(settings)
