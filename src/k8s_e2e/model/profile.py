@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from k8s_e2e.base.errors import UsageError
 
@@ -62,6 +62,45 @@ class TraceSource(_Strict):
     expected: tuple[str, ...] = ()
 
 
+class StationRequest(_Strict):
+    """A GET whose JSON answer tells whether a station has been passed."""
+
+    service: str
+    path: str
+
+
+class StationObjects(_Strict):
+    """The live objects of a station, by name or labels; each must pass."""
+
+    api_version: str
+    kind: str
+    name: str = ""
+    selector: dict[str, str] = Field(default={})
+
+
+class Station(_Strict):
+    """One station on a change's way through the platform, for the stuck-point message.
+
+    ``${name}`` in it is a value of the scenario (captured, or one of its `vars`); a station that speaks of a name which
+    the scenario does not have is left out.
+    """
+
+    name: str
+    http: StationRequest | None = None
+    objects: StationObjects | None = None
+    ok: str
+    """JMESPath, true on the answer or on each object once the station has been passed."""
+    seen: str = ""
+    """JMESPath: what is said of it otherwise."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Station":
+        if (self.http is None) == (self.objects is None):
+            message = "either http or objects must be given"
+            raise ValueError(message)
+        return self
+
+
 class Profile(_Strict):
     """A whole `k8s-e2e.toml`. ``root`` is the directory it stands in; its paths are relative to that."""
 
@@ -76,8 +115,8 @@ class Profile(_Strict):
     traces: TraceSource | None = None
     scenario_dir: str = "scenarios"
     scenarios: tuple[str, ...] = ()
-    chain: tuple[str, ...] = Field(default=())
-    """Words for the stations a change passes, in order, for the stuck-point message."""
+    chain: tuple[Station, ...] = ()
+    """The stations a change passes, in order, for the stuck-point message."""
 
     def service(self, name: str) -> ServicePort:
         """Return one service.

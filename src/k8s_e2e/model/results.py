@@ -80,3 +80,20 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     duration_s: float = 0.0
     attempts: int = 1  # times it was sent; only a GET whose connection broke is sent again
     error: str = ""
+
+
+class Screenshot(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """`screenshots/<name>.json`: what a picture shows, in words. ``text`` is the page's visible text, redacted."""
+
+    schema_version: int = SCHEMA_VERSION
+    url: str
+    time: str
+    step: str
+    title: str = ""
+    status: int = 0  # of the page itself
+    trace_id: str = ""
+    text: str = ""
+    console_errors: list[str] = []
+    redactions: int = 0
+    width: int = 0
+    height: int = 0

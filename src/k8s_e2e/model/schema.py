@@ -7,7 +7,7 @@ import msgspec
 
 from k8s_e2e.base.errors import UsageError
 from k8s_e2e.model.evidence import Actions, Derived, EventRevision, Manifest, ObjectRevision, Traces
-from k8s_e2e.model.results import RequestRecord, Results
+from k8s_e2e.model.results import RequestRecord, Results, Screenshot
 from k8s_e2e.model.run import RunRecord
 from k8s_e2e.model.story import Findings, Timeline
 
@@ -20,6 +20,7 @@ MODELS: dict[str, type[msgspec.Struct]] = {
     "run": RunRecord,
     "results": Results,
     "request": RequestRecord,
+    "screenshot": Screenshot,
     "manifest": Manifest,
     "derived": Derived,
     "actions": Actions,
