@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,7 +68,7 @@ def control_plane(provider: LocalProvider) -> Iterator[Cluster]:
 
 @pytest.fixture
 def kubectl(cluster: Cluster) -> Kubectl:
-    """kubectl for the session's cluster."""
+    """Kubectl for the session's cluster."""
     return Kubectl(cluster)
 
 
@@ -87,7 +86,3 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
 def pause_image() -> str:
     """An image that every node has: a container that waits."""
     return "registry.k8s.io/pause:3.9"
-
-
-    """A directory of the test's own."""
-    return tmp_path

@@ -66,7 +66,13 @@ def build(recipe: GoBuild, into: Path, scratch: Path, *, timeout_s: float, progr
     output.parent.mkdir(parents=True, exist_ok=True)
     log = scratch / "build.log"
     log.unlink(missing_ok=True)
-    argv = [toolchain.go, "build", "-trimpath", "-gcflags=all=-dwarf=false", f"-ldflags=-s -w {recipe.ldflags}"]
+    argv: list[str | Path] = [
+        toolchain.go,
+        "build",
+        "-trimpath",
+        "-gcflags=all=-dwarf=false",
+        f"-ldflags=-s -w {recipe.ldflags}",
+    ]
     argv += [f"-tags={recipe.tags}", "-o", output, recipe.package]
     usual = f"usually {recipe.usual_minutes:g} min on 2 cores"
     with ticking(progress, f"building {recipe.module}", note=usual):

@@ -38,9 +38,7 @@ def docker_engine() -> str:
     """Return the version of the Docker engine that answers; empty where none does."""
     if not shutil.which("docker"):
         return ""
-    done = process.run(
-        ["docker", "version", "--format", "{{.Server.Version}}"], timeout_s=_ENGINE_S, check=False
-    )
+    done = process.run(["docker", "version", "--format", "{{.Server.Version}}"], timeout_s=_ENGINE_S, check=False)
     return done.stdout.strip() if done.code == 0 else ""
 
 

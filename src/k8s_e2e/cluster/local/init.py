@@ -65,8 +65,8 @@ def lay_out(root: Path, needs: list[Path]) -> None:
         INSIDE.mkdir()
         namespaces.bind(f"/proc/self/fd/{inside}", INSIDE)
         os.close(inside)
-    for directory in ("/run/netns", "/run/lock"):
-        Path(directory).mkdir(exist_ok=True)
+    for needed in ("/run/netns", "/run/lock"):
+        Path(needed).mkdir(exist_ok=True)
     namespaces.replace_files(INSIDE / "private" / "sysctl", _PRIVATE_SYSCTLS)
     namespaces.share_mounts()
     namespaces.set_hostname(NODE)

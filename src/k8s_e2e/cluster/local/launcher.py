@@ -16,7 +16,6 @@ from pathlib import Path
 from k8s_e2e.cluster.local import cgroups, forwarder, init, namespaces
 from k8s_e2e.cluster.local.layout import API_PORT, NODE_IP, cgroup_name
 
-MODULE = "k8s_e2e.cluster.local.launcher"
 _LOOK_S = 5.0
 
 
@@ -44,7 +43,7 @@ def main(root: Path, listener: socket.socket) -> None:
         init.run(root, plan)
     os.close(launcher_lives[0])
     os.dup2(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), 1)  # PID 1 speaks
-    forwarder.serve(listener, (NODE_IP, API_PORT), _ended(child), _abandoned(home, root))
+    forwarder.serve(listener, (NODE_IP, API_PORT), _ended(child), _abandoned(home))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 
@@ -57,7 +56,7 @@ async def _ended(child: int) -> None:
     await over.wait()
 
 
-async def _abandoned(home: int, root: Path) -> None:
+async def _abandoned(home: int) -> None:
     """Return when whoever called `up` is gone before the cluster was ready, or when the directory was deleted."""
     loop = asyncio.get_running_loop()
     parent_gone = asyncio.Event()
@@ -66,7 +65,7 @@ async def _abandoned(home: int, root: Path) -> None:
     loop.remove_reader(0)
     if os.read(0, 1) == b"":
         return
-    while os.fstat(home).st_nlink > 0:
+    while os.fstat(home).st_nlink > 0:  # noqa: ASYNC110 - a deleted directory tells nobody
         await asyncio.sleep(_LOOK_S)
 
 

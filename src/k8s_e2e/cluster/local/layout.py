@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+LAUNCHER = "k8s_e2e.cluster.local.launcher"
+"""The module that is a cluster's outermost process: by it and the directory its processes are found."""
 NODE = "node"
 NODE_IP = "10.99.0.2"
 NODE_GATEWAY = "10.99.0.1"  # nobody answers there; a default route is what kubelet and kube-proxy look for

@@ -11,6 +11,7 @@ import socket
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Self
 
 _NEW_NAMESPACES = 0x00020000 | 0x04000000 | 0x08000000 | 0x20000000 | 0x40000000  # mount, uts, ipc, pid, net
 _PR_SET_PDEATHSIG = 1
@@ -70,7 +71,7 @@ class Kept:
         outermost = {path for path in below if not any(path != each and path.is_relative_to(each) for each in below)}
         self._open = {path: os.open(path, os.O_PATH) for path in sorted(outermost)}
 
-    def __enter__(self) -> "Kept":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

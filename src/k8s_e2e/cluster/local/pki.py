@@ -4,7 +4,7 @@ EC P-256 throughout: all of it takes some hundredths of a second, where RSA woul
 """
 
 import base64
-import datetime
+import datetime as dt
 import ipaddress
 import json
 from pathlib import Path
@@ -17,8 +17,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from k8s_e2e.cluster.local.layout import DOMAIN, KUBERNETES_IP, NODE, NODE_IP
 
-_VALID = datetime.timedelta(days=3650)
-_SKEW = datetime.timedelta(minutes=10)  # a clock that is a little off must not make them invalid
+_VALID = dt.timedelta(days=3650)
+_SKEW = dt.timedelta(minutes=10)  # a clock that is a little off must not make them invalid
 
 USERS = {
     "admin": ("kubernetes-admin", "system:masters"),
@@ -82,7 +82,8 @@ def issue(ca: Pair, user: str, group: str = "", *, server_names: tuple[str, ...]
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key()), critical=False)
     )
     if server_names:
-        builder = builder.add_extension(x509.SubjectAlternativeName([_name(each) for each in server_names]), False)
+        names_of_server = x509.SubjectAlternativeName([_name(each) for each in server_names])
+        builder = builder.add_extension(names_of_server, critical=False)
     return Pair(builder.sign(ca.key, hashes.SHA256()), key)
 
 
@@ -145,10 +146,8 @@ def kubeconfig(ca: Pair, user: Pair, *, server: str, name: str) -> bytes:
     ).encode()
 
 
-def _builder(
-    subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, issuer: x509.Name
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+def _builder(subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, issuer: x509.Name) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,7 @@ from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster import assets as asset_store
 from k8s_e2e.cluster.assets import Assets
 from k8s_e2e.cluster.local import addons, components, configuration, pki, teardown
-from k8s_e2e.cluster.local.launcher import MODULE
-from k8s_e2e.cluster.local.layout import API_PORT, INSIDE, NODE_IP, ClusterDir, clusters_dir
+from k8s_e2e.cluster.local.layout import API_PORT, INSIDE, LAUNCHER, NODE_IP, ClusterDir, clusters_dir
 from k8s_e2e.cluster.local.node_images import NodeImages
 from k8s_e2e.cluster.provider import Cluster, LoadedImage
 from k8s_e2e.model.settings import Settings
@@ -249,7 +250,7 @@ class _Launcher:
         try:
             self._pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-m", MODULE, str(directory.root), "3"],
+                [sys.executable, "-m", LAUNCHER, str(directory.root), "3"],
                 {**os.environ, "PYTHONPATH": os.pathsep.join(_source_path())},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, reads, 0),
@@ -331,17 +332,15 @@ def _unanswered(directory: ClusterDir, port: int) -> str:
     connection = HTTPSConnection("127.0.0.1", port, timeout=_ATTACH_S, context=context)
     try:
         connection.request("GET", "/readyz")
-        reply = connection.getresponse()
-        return "" if reply.status == 200 else f"/readyz says {reply.status}"  # noqa: PLR2004
+        status = connection.getresponse().status
     except (OSError, HTTPException) as error:
         return f"{type(error).__name__}: {error}"
     finally:
         connection.close()
+    return "" if status == HTTPStatus.OK else f"/readyz says {status}"
 
 
-def _client_tls(directory: ClusterDir) -> Any:
-    import ssl  # noqa: PLC0415
-
+def _client_tls(directory: ClusterDir) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(directory.pki / "ca.crt"))
     context.load_cert_chain(directory.pki / "admin.crt", directory.pki / "admin.key")
     return context

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from k8s_e2e.base.errors import EnvironmentFailure
 from k8s_e2e.cluster.local import cgroups
-from k8s_e2e.cluster.local.launcher import MODULE
-from k8s_e2e.cluster.local.layout import cgroup_name
+from k8s_e2e.cluster.local.layout import LAUNCHER, cgroup_name
 
 _PROC = Path("/proc")
 
@@ -23,7 +22,7 @@ def processes(root: Path) -> list[int]:
     Every other process of the cluster ends with PID 1, so these two are all there is to find. No file has to be
     trusted for it.
     """
-    wanted = [b"-m", MODULE.encode(), os.fsencode(root)]
+    wanted = [b"-m", LAUNCHER.encode(), os.fsencode(root)]
     found = []
     for entry in _PROC.iterdir():
         if entry.name.isdecimal():
