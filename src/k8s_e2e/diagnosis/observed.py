@@ -13,8 +13,22 @@ from k8s_e2e.model.evidence import Actions, EventRevision, Manifest, ObjectRevis
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.results import RequestRecord, Results
 from k8s_e2e.model.run import RunRecord
+from k8s_e2e.model.traces import TraceAnalysis
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+_ALL = (
+    "record",
+    "results",
+    "manifest",
+    "actions",
+    "events",
+    "history",
+    "requests",
+    "resources",
+    "traces",
+    "trace_analysis",
+)
 
 
 class Row(NamedTuple, Generic[T]):
@@ -85,16 +99,13 @@ class Observed:
         return [item for item in items or [] if isinstance(item, dict)]
 
     @cached_property
-    def trace_analysis(self) -> dict[str, Any]:
-        """`trace-analysis.json` as plain data, `{}` while absent."""
-        value = self._json(self.run.trace_analysis, "critical paths and the service graph")
-        return value if isinstance(value, dict) else {}
+    def trace_analysis(self) -> TraceAnalysis:
+        """`trace-analysis.json`."""
+        return self._struct(self.run.trace_analysis, TraceAnalysis, "where requests spent their time")
 
     def everything(self) -> "Observed":
         """Read every file now, so that ``blind_spots`` is complete; returns itself."""
-        for name in ("record", "results", "manifest", "actions", "traces", "events", "history", "requests"):
-            getattr(self, name)
-        for name in ("resources", "trace_analysis"):
+        for name in _ALL:
             getattr(self, name)
         if not self.run.pod_logs.is_dir():
             self.blind("k8s/logs", "absent: what containers said is unknown")

@@ -46,6 +46,7 @@ class TimelineItem(msgspec.Struct, omit_defaults=True, kw_only=True):
     status: str = ""  # ok, failed, warning, or empty
     detail: str = ""
     ref: str = ""  # evidence pointer
+    row: str = ""  # what it belongs to inside its lane: a pod, a service, a step; empty = the lane itself
 
 
 class Timeline(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -54,3 +55,4 @@ class Timeline(msgspec.Struct, omit_defaults=True, kw_only=True):
     schema_version: int = SCHEMA_VERSION
     epoch: str = ""
     items: list[TimelineItem] = []
+    left_out: dict[str, int] = {}  # lane -> how many items there are beyond those here

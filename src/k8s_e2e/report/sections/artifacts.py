@@ -1,0 +1,60 @@
+"""Section 10: what is in the run directory and when to open it, what was cut, redacted, and could not be seen."""
+
+from k8s_e2e.base.text import one_line
+from k8s_e2e.diagnosis.facts import Facts
+from k8s_e2e.model.story import Findings
+from k8s_e2e.report.model import Block, Bullets, Code, Line, Link, Para, Section, Table, label
+
+_INDEX = (
+    ("findings.json", "you want every finding with its evidence"),
+    ("k8s-e2e-results.json", "you want each step's expected and actual"),
+    ("requests.jsonl", "you want what the kit asked, when, and with which trace"),
+    ("k8s/events.txt", "you want what Kubernetes said, in order"),
+    ("k8s/pod-descriptions.txt", "a pod does not start or is not ready"),
+    ("k8s/logs", "you want what one container said, crashed and deleted ones too"),
+    ("k8s/operator-actions.json", "an object is not what the operator should have made"),
+    ("k8s/apigraphs.yaml", "the graph itself is in doubt"),
+    ("k8s/resources.json", "you want the final state of every object"),
+    ("k8s/history.jsonl", "you want to know who changed an object, and when"),
+    ("k8s/timeline.txt", "order matters: all sources on one clock"),
+    ("trace-analysis.json", "something is slow"),
+    ("traces.json", "you want each span (opens in the Jaeger UI)"),
+    ("logs", "the run itself went wrong: kit, image builds, cluster components"),
+    ("notebooks", "you want what each stage printed"),
+    ("manifest.json", "you doubt that the evidence is complete or unchanged"),
+)
+_MOST = 15
+
+
+def section(facts: Facts, findings: Findings) -> Section:
+    """Return section 10."""
+    there = tuple((Link(path), f"{words}") for path, words in _INDEX if facts.observed.run.path(path).exists())
+    blocks: list[Block] = [Table(("open this", "when"), there)] if there else [Para("The run directory is empty.")]
+    ledger = _ledger(facts)
+    if ledger:
+        blocks.append(Bullets(tuple(ledger)))
+    spots: list[Line] = [Code(one_line(spot, 200)) for spot in findings.blind_spots]
+    left = len(spots) - _MOST
+    if left > 0:
+        spots = [*spots[:_MOST], (f"{left} more in ", Link("findings.json"))]
+    blocks.append(
+        Bullets(("Blind spots:", spots)) if spots else Para("Blind spots: none; every file of a run is there.")
+    )
+    return Section(10, "Artifacts", tuple(blocks), ("manifest.json", "findings.json"))
+
+
+def _ledger(facts: Facts) -> list[Line]:
+    manifest = facts.observed.manifest
+    cut = [file for file in manifest.files if file.truncated]
+    failed = [part for part in manifest.parts if part.status in ("failed", "denied")]
+    lines: list[Line] = [label("Cut", Code(f"{file.path}: {file.truncated}")) for file in cut[:_MOST]]
+    lines += [
+        label("Not collected", Code(one_line(f"{part.name} ({part.status}): {part.error}", 200))) for part in failed
+    ]
+    if manifest.redactions:
+        words = ", ".join(f"{name} {count}" for name, count in sorted(manifest.redactions.items()))
+        lines.append(label("Redacted", Code(words)))
+    if manifest.files:
+        size = sum(file.bytes for file in manifest.files)
+        lines.append(label("Sealed", f"{len(manifest.files)} files, {size / 1e6:.1f} MB"))
+    return lines

@@ -1,0 +1,159 @@
+"""The timeline as a picture: lanes on one clock. matplotlib is imported only here, and only when something is drawn."""
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from k8s_e2e.base.text import one_line
+from k8s_e2e.model.story import Timeline, TimelineItem
+from k8s_e2e.report.timeline_text import span_s
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = {"ok": "#2f7d4f", "failed": "#b3261e", "warning": "#b26a00", "": "#5b6b8c"}
+_HATCH = {"failed": "xxx", "warning": "//"}
+_MARKERS = {"ok": "o", "failed": "X", "warning": "^", "": "|"}
+_ORDER = ("stages", "steps", "pods", "actions", "events", "requests", "spans", "screenshots")
+_ROWS_MOST = {"steps": 45, "pods": 40}  # rows of a lane; other lanes have few
+_OTHERS_MOST = 16
+_LABEL = 44
+_ROW_IN = 0.21  # inches a row
+_DPI = 110
+_LETTERS_S = 0.011  # share of the width that one letter of a bar's title takes
+
+
+def png(timeline: Timeline, *, title: str = "") -> bytes:
+    """Return the timeline as PNG bytes, the same for the same timeline (no dates or versions inside)."""
+    drawn = figure(timeline, title=title)
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def figure(timeline: Timeline, *, title: str = "") -> "Figure":
+    """Draw the timeline: one row per stage, step and pod, one per kind of anything else.
+
+    Colour is never the only signal: failures are hatched or crosses, warnings striped or triangles.
+    """
+    import matplotlib as mpl  # noqa: PLC0415 - half a second that only pictures should cost
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    rows = list(_rows(timeline))
+    with mpl.rc_context(
+        {"font.family": "DejaVu Sans", "font.size": 8, "hatch.linewidth": 0.6, "text.parse_math": False}
+    ):
+        drawn = Figure(figsize=(14, max(2.4, 1.2 + _ROW_IN * len(rows))), layout="constrained")
+        FigureCanvasAgg(drawn)
+        axes = drawn.add_subplot()
+        _draw(axes, rows, max(span_s(timeline), 0.001))
+        head = title or "Timeline"
+        axes.set_title(one_line(f"{head} — second 0 is {timeline.epoch or 'unknown'}", 160), loc="left", fontsize=9)
+    return drawn
+
+
+def _rows(timeline: Timeline) -> Iterator[tuple[str, str, list[TimelineItem]]]:
+    """Yield lane, label and items of each row, lanes in a fixed order, unknown ones last."""
+    lanes: dict[str, dict[str, list[TimelineItem]]] = {}
+    for item in timeline.items:
+        lanes.setdefault(item.lane, {}).setdefault(item.row, []).append(item)
+    for lane in sorted(lanes, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)):
+        rows = lanes[lane]
+        if lane == "stages":
+            yield lane, "stages", [item for items in rows.values() for item in items]
+            continue
+        most = _ROWS_MOST.get(lane, _OTHERS_MOST)
+        names = list(rows)
+        if len(names) > most:
+            names = sorted(names, key=lambda name: _weight(rows[name]))[:most]
+            names = [name for name in rows if name in names]
+        for name in names:
+            label = rows[name][0].title if lane == "steps" else f"{lane}: {name}" if name else lane
+            yield lane, label, rows[name]
+        if len(rows) > len(names):
+            yield lane, f"({len(rows) - len(names)} more {lane} in timeline.json)", []
+
+
+def _weight(items: list[TimelineItem]) -> tuple[bool, float]:
+    """Rows that failed first, then the longest."""
+    return not any(item.status == "failed" for item in items), -sum((i.end_s or i.start_s) - i.start_s for i in items)
+
+
+def _draw(axes: "Axes", rows: list[tuple[str, str, list[TimelineItem]]], end: float) -> None:
+    before = ""
+    for number, (lane, _, items) in enumerate(rows):
+        if lane != before and number:
+            axes.axhline(number - 0.5, color="#c8cdd6", linewidth=0.8, zorder=1)
+        before = lane
+        for item in items:
+            if item.end_s is None:
+                _moment(axes, number, item)
+            else:
+                _bar(axes, number, item, end, lane)
+    for item in [item for lane, _, items in rows if lane == "steps" for item in items if item.status == "failed"][:1]:
+        axes.axvline(item.end_s or item.start_s, color=_COLOURS["failed"], linestyle=":", linewidth=1.2, zorder=1)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(-end * 0.005, end * 1.01)
+    axes.set_yticks(range(len(rows)), [_label(label, items) for _, label, items in rows])
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
+    axes.xaxis.set_ticks_position("both")
+    axes.tick_params(axis="x", labeltop=True)
+    axes.grid(visible=True, axis="x", color="#e4e7ec", linewidth=0.6, zorder=0)
+    axes.set_axisbelow(True)
+    for side in ("left", "right", "top"):
+        axes.spines[side].set_visible(False)
+    _legend(axes)
+
+
+def _label(label: str, items: list[TimelineItem]) -> str:
+    failed = any(item.status == "failed" for item in items)
+    text = one_line(label, 200)
+    text = text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…"
+    return f"✗ {text}" if failed else text
+
+
+def _bar(axes: "Axes", number: int, item: TimelineItem, end: float, lane: str) -> None:
+    took = (item.end_s or item.start_s) - item.start_s
+    colour = _COLOURS.get(item.status, _COLOURS[""])
+    faint = lane == "pods" and item.status in ("ok", "")
+    axes.barh(
+        number,
+        max(took, end * 0.0012),
+        left=item.start_s,
+        height=0.62 if lane in ("stages", "steps", "pods") else 0.5,
+        color=f"{colour}55" if faint else colour,
+        edgecolor="white" if item.status in _HATCH else colour,
+        hatch=_HATCH.get(item.status),
+        linewidth=0.4,
+        zorder=3,
+    )
+    word = item.title if lane == "stages" else f"{took:.1f} s" if lane == "steps" else ""
+    if word and took / end > _LETTERS_S * len(word):
+        middle = item.start_s + took / 2
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": "white", "zorder": 4}
+        axes.text(middle, number, word, fontweight="bold", **style)
+
+
+def _moment(axes: "Axes", number: int, item: TimelineItem) -> None:
+    marker, colour = _MARKERS.get(item.status, "|"), _COLOURS.get(item.status, _COLOURS[""])
+    axes.plot(item.start_s, number, marker=marker, color=colour, markersize=5, linestyle="none", zorder=5)
+
+
+def _legend(axes: "Axes") -> None:
+    from matplotlib.lines import Line2D  # noqa: PLC0415
+    from matplotlib.patches import Patch  # noqa: PLC0415
+
+    entries: list[Any] = [
+        Patch(facecolor=_COLOURS["ok"], label="passed, done"),
+        Patch(facecolor=f"{_COLOURS['ok']}55", edgecolor=_COLOURS["ok"], label="pod ready"),
+        Patch(facecolor=_COLOURS[""], label="neutral"),
+        Patch(facecolor=_COLOURS["failed"], hatch="xxx", edgecolor="white", label="failed"),
+        Patch(facecolor=_COLOURS["warning"], hatch="//", edgecolor="white", label="warning"),
+        Line2D([], [], marker="X", color=_COLOURS["failed"], linestyle="none", label="failed, at a moment"),
+        Line2D([], [], marker="^", color=_COLOURS["warning"], linestyle="none", label="warning, at a moment"),
+    ]
+    axes.legend(handles=entries, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=7, frameon=False, fontsize=7,
+                borderaxespad=2.6)  # fmt: skip

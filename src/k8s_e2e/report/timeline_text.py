@@ -1,0 +1,59 @@
+"""The timeline in text: a waterfall of few rows for the report, and every item in order for `k8s/timeline.txt`."""
+
+from k8s_e2e.base.text import one_line
+from k8s_e2e.model.story import Timeline, TimelineItem
+
+_WIDTH = 44  # characters of the bar
+_TITLE = 46
+_MARKS = {"ok": "✓", "failed": "✗", "warning": "!", "": " "}
+
+
+def waterfall(timeline: Timeline, *, rows: int) -> str:
+    """Return at most ``rows`` lines: stages, steps and pods as bars, the ones that failed before all others."""
+    end = span_s(timeline)
+    candidates = [
+        item for item in timeline.items if item.lane in ("stages", "steps", "pods") and item.end_s is not None
+    ]
+    if not candidates or end <= 0:
+        return "nothing with a duration"
+    chosen = sorted(candidates, key=_importance)[: rows - 1]
+    chosen.sort(key=lambda item: (item.lane != "stages", item.start_s, item.title))
+    head = f"{'':2}{'what':<{_TITLE}} |{'0 s':<{_WIDTH - 8}}{f'{end:.0f} s':>8}| start +duration"
+    lines = [head, *(_row(item, end) for item in chosen)]
+    return "\n".join(lines)
+
+
+def chronology(timeline: Timeline) -> str:
+    """Return every item, one a line: offset, duration, lane, status, title, detail, pointer."""
+    lines = [f"Second 0 is {timeline.epoch}. Offset (MM:SS.mmm), seconds, lane, status, what happened."]
+    for item in timeline.items:
+        minutes, rest = divmod(item.start_s, 60)
+        took = f"{item.end_s - item.start_s:9.3f}" if item.end_s is not None else f"{'-':>9}"
+        detail = f"  ({item.detail})" if item.detail else ""
+        where = f"  [{item.ref}]" if item.ref else ""
+        mark = _MARKS.get(item.status, " ")
+        text = one_line(f"{item.title}{detail}{where}", 500)
+        lines.append(f"{int(minutes):02d}:{rest:06.3f}  {took}  {item.lane:<11} {mark}  {text}")
+    lines += [f"({count} more of lane {lane} are not shown)" for lane, count in sorted(timeline.left_out.items())]
+    return "\n".join(lines) + "\n"
+
+
+def span_s(timeline: Timeline) -> float:
+    """Return the seconds from the epoch to the last moment."""
+    return max((item.end_s if item.end_s is not None else item.start_s for item in timeline.items), default=0.0)
+
+
+def _importance(item: TimelineItem) -> tuple[bool, bool, bool, float, str]:
+    took = (item.end_s or item.start_s) - item.start_s
+    return item.status != "failed", item.lane != "stages", item.lane != "steps", -took, item.title
+
+
+def _row(item: TimelineItem, end: float) -> str:
+    stop = item.end_s if item.end_s is not None else item.start_s
+    first = min(_WIDTH - 1, int(item.start_s / end * _WIDTH))
+    length = max(1, min(_WIDTH - first, round((stop - item.start_s) / end * _WIDTH)))
+    fill = {"failed": "x", "warning": "!"}.get(item.status, "=" if item.lane != "pods" else "-")
+    bar = f"{'':{first}}{fill * length}".ljust(_WIDTH)
+    title = one_line(item.title, 200)
+    title = title if len(title) <= _TITLE else title[: _TITLE - 1] + "…"
+    return f"{_MARKS.get(item.status, ' '):2}{title:<{_TITLE}} |{bar}| {item.start_s:6.1f} +{stop - item.start_s:.1f}"
