@@ -1,12 +1,45 @@
-"""The final state of a namespace, collected into a run directory."""
+"""The final state of a namespace, collected into a run directory, whatever fails on the way."""
 
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from k8s_e2e.base import clock, files, process
 from k8s_e2e.base.progress import Progress
 from k8s_e2e.cluster.provider import Cluster
-from k8s_e2e.model.evidence import Part
+from k8s_e2e.evidence import (
+    component_logs,
+    events,
+    log_lines,
+    operator_actions,
+    pods,
+    recorder,
+    resources,
+    service_logs,
+)
+from k8s_e2e.evidence.api_logs import container_runs, read_lines
+from k8s_e2e.evidence.caps import join
+from k8s_e2e.evidence.container_log import ContainerLog
+from k8s_e2e.evidence.history import event_revisions
+from k8s_e2e.evidence.log_lines import LogLine
+from k8s_e2e.evidence.parts import Parts
+from k8s_e2e.evidence.secrets import Cleaner, run_salt
+from k8s_e2e.model.evidence import Manifest
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.profile import Profile
 from k8s_e2e.model.settings import Settings
 from k8s_e2e.platform.http import Requester
+from k8s_e2e.platform.kube import ApiError, Kube
+
+ENDPOINT_S = 10.0  # one hung endpoint costs this
+DESCRIBE_S = 30.0
+_YAML = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def collect(
@@ -17,10 +50,254 @@ def collect(
     requester: Requester | None,
     settings: Settings,
     progress: Progress,
-) -> list[Part]:
+) -> Manifest:
     """Write every observed file under ``k8s/`` and the component logs; the outcome of each part comes back.
 
-    Never raises for what a cluster does: a part that fails says so in its `Part`. The recorder is drained first. The
-    stage adds the parts of others (traces) and hands all to `manifest.seal`.
+    The recorder is drained first, and ends. Never raises for what a cluster does: a part that fails says so. What
+    comes back is not sealed yet: the stage adds the parts of others (traces) and hands all to `manifest.seal`.
     """
-    raise NotImplementedError
+    parts = Parts()
+    began = time.monotonic()
+    try:
+        with Kube.connect(cluster.kubeconfig, cluster.context) as kube:
+            _Collection(run, cluster, namespace, profile, requester, settings, kube, parts, progress).work()
+    except ApiError as error:
+        parts.add("cluster", "failed", began, error=str(error))
+    return Manifest(parts=parts.all())
+
+
+class _Collection:
+    """One collection: what its parts share."""
+
+    def __init__(
+        self,
+        run: RunDir,
+        cluster: Cluster,
+        namespace: str,
+        profile: Profile,
+        requester: Requester | None,
+        settings: Settings,
+        kube: Kube,
+        parts: Parts,
+        progress: Progress,
+    ) -> None:
+        self.run = run
+        self.cluster = cluster
+        self.namespace = namespace
+        self.profile = profile
+        self.requester = requester
+        self.settings = settings
+        self.kube = kube
+        self.parts = parts
+        self.progress = progress
+        self.deadline = time.monotonic() + settings.collect_timeout_s
+        self.cleaner = Cleaner(run_salt(recorder.place(run, settings)))
+        self.listings: list[resources.Listing] = []
+        self.descriptions = ""
+        self.api_actions: Any = None
+
+    def work(self) -> None:
+        """Do all parts: first what waits for others, side by side; then what is written from it."""
+        self.progress(f"collecting {self.namespace}")
+        self._together(
+            {
+                "recorder": self.drain,
+                "resources": self.fetch,
+                "pod-descriptions": self.describe,
+                "operator-api": self.ask_operator,
+            }
+        )
+        # From here on every Secret's value is known: what follows writes.
+        resources.clean(self.listings, self.cleaner)
+        writing: dict[str, Callable[[], int | None]] = {
+            "resources.json": self.write_resources,
+            "pod-descriptions.txt": self.write_descriptions,
+            "events": self.write_events,
+            "container-logs": self.complete_logs,
+            "service-logs": self.write_service_logs,
+            "operator-actions": self.write_actions,
+            "cluster-logs": self.write_component_logs,
+        }
+        for name, part in writing.items():
+            self.parts.do(name, part)
+
+    def _together(self, work: dict[str, Callable[[], int | None]]) -> None:
+        threads = [
+            (name, time.monotonic(), threading.Thread(target=self.parts.do, args=(name, part), daemon=True))
+            for name, part in work.items()
+        ]
+        for _, _, thread in threads:
+            thread.start()
+        for name, began, thread in threads:
+            thread.join(max(0.0, self.deadline - time.monotonic()))
+            if thread.is_alive():
+                limit = self.settings.collect_timeout_s
+                self.parts.add(name, "failed", began, error=f"not done within {limit:g} s (collect_timeout_s)")
+
+    # what is read
+
+    def drain(self) -> int | None:
+        """Let the recorder catch up and end; rows: 1 if there was one."""
+        return int(recorder.drain(self.run, self.settings))
+
+    def fetch(self) -> int:
+        """List everything; rows: objects."""
+        plurals = [f"{kind.plural}.{kind.group}" for kind in self.profile.custom_resources]
+        self.listings = resources.fetch(self.kube, self.namespace, plurals, self.parts, timeout_s=ENDPOINT_S)
+        return sum(len(listing.items) for listing in self.listings)
+
+    def describe(self) -> None:
+        """Run ``kubectl describe pods``."""
+        argv: list[str | Path] = [
+            self.cluster.kubectl,
+            "--kubeconfig",
+            self.cluster.kubeconfig,
+            "--namespace",
+            self.namespace,
+        ]
+        if self.cluster.context:
+            argv += ["--context", self.cluster.context]
+        done = process.run([*argv, "describe", "pods"], timeout_s=DESCRIBE_S, check=False)
+        self.descriptions = done.stdout or done.stderr
+        if done.code:
+            message = f"kubectl describe pods exited with {done.code}: {process.tail(done.stderr)}"
+            raise OSError(message)
+
+    def ask_operator(self) -> int | None:
+        """Read the operator's own list of finished writes."""
+        operator = self.profile.operator
+        if operator is None or not operator.actions_path or self.requester is None:
+            return None
+        reply = self.requester.send(
+            operator.service, "GET", operator.actions_path, step="collect", trace=False, timeout_s=ENDPOINT_S
+        )
+        if reply.status != 200:  # noqa: PLR2004
+            message = f"{operator.service} answered {reply.status} to {operator.actions_path}"
+            raise OSError(message)
+        self.api_actions = reply.json()
+        listed = self.api_actions.get("actions") if isinstance(self.api_actions, dict) else self.api_actions
+        return len(listed) if isinstance(listed, list) else 0
+
+    # what is written
+
+    def write_resources(self) -> int:
+        """Write resources.json, resources.txt and one YAML file a kind of custom resource."""
+        whole = resources.as_list(self.listings)
+        files.write(self.run.resources, msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n")
+        heading = f"Namespace {self.namespace} at {clock.now()}; ages count from then. Events: events.txt\n"
+        files.write(self.run.path("k8s/resources.txt"), resources.as_text(self.listings, heading))
+        for kind in self.profile.custom_resources:
+            found = [
+                {**item, "metadata": {key: value for key, value in item["metadata"].items() if key != "managedFields"}}
+                for item in whole["items"]
+                if item["kind"] == kind.kind and item["apiVersion"].startswith(f"{kind.group}/")
+            ]
+            text = yaml.dump_all(found, Dumper=_YAML, sort_keys=False, allow_unicode=True, explicit_start=True)
+            none = f"# no {kind.plural}.{kind.group} in {self.namespace}\n"
+            files.write(self.run.path(f"k8s/{kind.plural}.yaml"), text if found else none)
+        return len(whole["items"])
+
+    def write_descriptions(self) -> int:
+        """Write pod-descriptions.txt."""
+        text = self.cleaner.redactor.text(self.descriptions)
+        files.write(self.run.path("k8s/pod-descriptions.txt"), text or "(kubectl described nothing)\n")
+        return text.count("\n")
+
+    def write_events(self) -> int:
+        """Add to events.jsonl what the recorder has not seen, and write events.txt."""
+        known = event_revisions(self.run.events)
+        have = {(item.uid, item.resource_version) for item in known}
+        seen = clock.now()
+        fresh = [
+            revision
+            for listing in self.listings
+            if listing.resource.kind == "Event"
+            for revision in (events.revision(item, seen=seen) for item in listing.items)
+            if (revision.uid, revision.resource_version) not in have
+        ]
+        lines = files.Lines(self.run.events)
+        for revision in sorted(fresh, key=lambda item: item.time):
+            lines.append(revision)
+        lines.close()
+        files.write(self.run.path("k8s/events.txt"), events.table([*known, *fresh]))
+        return len(known) + len(fresh)
+
+    def complete_logs(self) -> int:
+        """Put log files together, and fetch over the API what no recorder has followed. Rows: files."""
+        for waiting in self.run.pod_logs.glob("*/.*.tail1"):  # of a recorder that was killed
+            join(waiting.with_name(waiting.name[1:].removesuffix(".tail1")))
+        failed = 0
+        for pod in (item for listing in self.listings if listing.resource.kind == "Pod" for item in listing.items):
+            failed += self._pod_logs(pod)
+        if failed:
+            message = f"{failed} container logs could not be read; see logs/kit.jsonl"
+            raise OSError(message)
+        return sum(1 for _ in self.run.pod_logs.glob("*/*.txt"))
+
+    def _pod_logs(self, pod: dict[str, Any]) -> int:
+        failed = 0
+        for state in container_runs(pod):
+            run = state.run
+            directory = self.run.pod_logs / run.pod
+            if (directory / f"{run.container}.txt").exists():
+                continue
+            log = ContainerLog(directory, run.container, self.cleaner.redactor)
+            for number, wanted in ((run.number - 1, state.has_previous), (run.number, state.started)):
+                if not wanted:
+                    continue
+                each = run._replace(number=number)
+                previous = number < run.number
+                try:
+                    stream = self.kube.logs(
+                        self.namespace, run.pod, run.container, previous=previous, inactivity_s=ENDPOINT_S
+                    )
+                    lines = read_lines(stream)
+                except ApiError:
+                    failed += 1
+                    log.miss(each)
+                else:
+                    log.begin(each)
+                    log.write(each, lines)
+            log.close()
+        return failed
+
+    def write_service_logs(self) -> int:
+        """Write logs-<service>.txt; rows: services."""
+        return service_logs.write(self.run.pod_logs, self.run.k8s, self._pods())
+
+    def write_actions(self) -> int | None:
+        """Write operator-actions.json from the operator's logs and what its API said."""
+        operator = self.profile.operator
+        if operator is None:
+            return None
+        rows = operator_actions.from_logs(self._operator_lines(operator.service), operator.event)
+        present = [
+            state.run
+            for listing in self.listings
+            if listing.resource.kind == "Pod"
+            for item in listing.items
+            if pods.listed([item])[0].service == operator.service
+            for state in container_runs(item)
+            if state.running
+        ]
+        if len(present) == 1:  # of two it is not known which one answered
+            rows = operator_actions.with_api(rows, self.api_actions, present[0])
+        done = operator_actions.finished(rows)
+        files.write_json(self.run.actions, done)
+        return done.count
+
+    def write_component_logs(self) -> int:
+        """Write logs/cluster-<component>.txt."""
+        return component_logs.write(self.cluster.component_logs, self.run.logs, self.cleaner.redactor)
+
+    def _pods(self) -> list[pods.Pod]:
+        """Return all pods of the run, the oldest first."""
+        final = [item for listing in self.listings if listing.resource.kind == "Pod" for item in listing.items]
+        known = {pod.uid: pod for pod in [*pods.recorded(self.run.history), *pods.listed(final)]}
+        return list(known.values())
+
+    def _operator_lines(self, service: str) -> Iterator[LogLine]:
+        for name in dict.fromkeys(pod.name for pod in self._pods() if pod.service == service):
+            for path in sorted(Path(self.run.pod_logs / name).glob("*.txt")):
+                with suppress(OSError):
+                    yield from log_lines.read(path)

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,17 +88,21 @@ def drain(run: RunDir, settings: Settings, *, timeout_s: float = 15.0) -> bool:
 
 
 def stop(run: RunDir, settings: Settings, *, timeout_s: float = 5.0) -> bool:
-    """End the recorder at once, what it has seen written out. Returns whether there was one.
+    """End the recorder at once, what it has seen written out, and forget it. Returns whether there was one.
 
     Raises:
         RecorderFailed: it did not end in time, and was killed; what it had seen is on disk.
     """
-    return _end(run, settings, signal.SIGTERM, timeout_s)
+    try:
+        return _end(run, settings, signal.SIGTERM, timeout_s)
+    finally:
+        shutil.rmtree(place(run, settings), ignore_errors=True)
 
 
 def _launch(state: Path, lock: int) -> int:
     reading, writing = os.pipe()
     errors = state / "stderr.txt"
+    (state / "pid").unlink(missing_ok=True)
     try:
         with errors.open("wb") as sink:
             child = subprocess.Popen(

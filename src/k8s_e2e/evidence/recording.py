@@ -57,6 +57,7 @@ class Recording:
         self.run_dir = Path(config.run_dir)
         self._config = config
         self._kubeconfig = Path(config.kubeconfig)
+        self._inode = self.run_dir.stat().st_ino
         self._diagnostics = files.Lines(self.run_dir / "logs" / "recorder.jsonl")
         self._kube = Kube.connect(self._kubeconfig, config.context)
         self._cleaner = Cleaner(run_salt(state))
@@ -108,7 +109,7 @@ class Recording:
 
     def abandoned(self) -> str:
         """Return why there is nothing left to record, or nothing."""
-        if not self.run_dir.is_dir():
+        if not self.still_there():
             return "the run directory is gone"
         silent_s = time.monotonic() - max(watcher.last_contact for watcher in self._watchers)
         if silent_s > self._config.gone_s:
@@ -116,6 +117,13 @@ class Recording:
         if silent_s > CLUSTER_GONE_S and not self._kubeconfig.exists():
             return "the cluster has been removed"
         return ""
+
+    def still_there(self) -> bool:
+        """Tell whether the run directory is the one that the recording began in."""
+        try:
+            return self.run_dir.stat().st_ino == self._inode
+        except OSError:
+            return False
 
     def end(self, why: str, *, catch_up: bool) -> None:
         """Stop watching, read all logs to their end, and write out what it took."""
@@ -188,7 +196,7 @@ def main(argv: list[str]) -> int:
         recording.tick()
         why = recording.abandoned()
     draining = signal.SIGUSR1 in asked
-    if not recording.run_dir.is_dir():
+    if not recording.still_there():
         return 0
     recording.end(why or ("drained" if draining else "stopped"), catch_up=draining)
     return 0

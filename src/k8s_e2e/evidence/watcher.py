@@ -51,9 +51,9 @@ class Watcher(threading.Thread):
                 self._once()
                 self._failures = 0
             except ApiError as error:
-                self._stopping.wait(self._pause(error))
-            finally:
+                pause = self._pause(error)
                 self.ready.set()
+                self._stopping.wait(pause)
 
     def stop(self) -> None:
         """End the watch; the thread follows."""
