@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import secrets
 import signal
 import threading
 import time
@@ -13,7 +11,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from k8s_e2e import notebooks, report
-from k8s_e2e.base import clock, files, process
+from k8s_e2e.base import clock, files
 from k8s_e2e.base.errors import Interrupted, KitError, UsageError
 from k8s_e2e.base.journal import PROGRESS
 from k8s_e2e.base.progress import Progress
@@ -25,6 +23,7 @@ from k8s_e2e.model.profile import load_profile
 from k8s_e2e.model.run import RunRecord, StageOutcome
 from k8s_e2e.model.settings import Settings
 from k8s_e2e.scenarios import loader
+from k8s_e2e.stages.outcome import begin
 
 
 class Request(NamedTuple):
@@ -81,29 +80,8 @@ def _prepare(request: Request) -> RunDir:
     if run_dir.run_json.exists():
         message = f"--run-dir {request.run_dir} holds a run already"
         raise UsageError(message, hint="name a new directory, or continue it with --from STAGE")
-    run_id = clock.now()[:19].replace("-", "").replace(":", "").replace("T", "-") + "-" + secrets.token_hex(2)
-    parameters = {**request._asdict(), "run_dir": str(request.run_dir), "profile": str(request.profile)}
-    record = RunRecord(
-        run_id=run_id,
-        attempt=int(os.environ.get("GITHUB_RUN_ATTEMPT", "1")),
-        commit=_commit(profile.root),
-        profile=profile.name,
-        namespace=profile.namespace,
-        started=clock.now(),
-        parameters=parameters,
-    )
-    files.write_json(run_dir.run_json, record)
+    begin(run_dir, profile, {**request._asdict(), "run_dir": str(request.run_dir), "profile": str(request.profile)})
     return run_dir
-
-
-def _commit(root: Path) -> str:
-    if os.environ.get("GITHUB_SHA"):
-        return os.environ["GITHUB_SHA"]
-    try:
-        done = process.run(["git", "-C", root, "rev-parse", "HEAD"], timeout_s=5, check=False)
-    except KitError:
-        return ""
-    return done.stdout.strip() if done.code == 0 else ""
 
 
 def _stage(name: str, run_dir: RunDir, request: Request, settings: Settings, progress: Progress) -> StageOutcome:

@@ -82,3 +82,16 @@ class Interrupted(KitError):
     def exit_code(self) -> int:  # type: ignore[override]
         """128 + the signal's number, as shells have it."""
         return 128 + self.signum
+
+
+def exit_code_of(name: str) -> int | None:
+    """Return the exit code of the kit's error class called ``name``, None when there is none.
+
+    A notebook's kernel hands errors over by name only.
+    """
+    found = list(KitError.__subclasses__())
+    for kind in found:  # grows while it is walked
+        if kind.__name__ == name:
+            return kind.exit_code if isinstance(kind.exit_code, int) else None
+        found.extend(kind.__subclasses__())
+    return None

@@ -5,6 +5,7 @@ A stop is an interrupt to the kernel first (so that the stage saves what it has)
 """
 
 import contextlib
+import errno
 import logging
 import signal
 import threading
@@ -17,7 +18,8 @@ from typing import Any, NamedTuple
 
 import nbformat
 
-from k8s_e2e.base import clock
+from k8s_e2e.base import clock, files
+from k8s_e2e.base.errors import exit_code_of
 from k8s_e2e.model import io
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.parameters import parameters_of
@@ -62,6 +64,8 @@ def run(name: str, params: dict[str, Any], run_dir: Path, *, settings: Settings 
     settings = settings or Settings()
     checked = parameters_of(name, {**params, "run_dir": str(run_dir)})
     directory = RunDir.claim(run_dir)
+    if not directory.run_json.exists():
+        files.write_json(directory.run_json, RunRecord())  # from here on it is a run directory of ours
     directory.notebooks.mkdir(parents=True, exist_ok=True)
     target = directory.notebooks / f"{name}.ipynb"
     document = source.load(name)
@@ -166,21 +170,23 @@ def _outcome(
     if told is not None and told.status != "passed":
         return told
     if failure:
-        return ended("failed", 5 if _died(failure[0]) else 1, f"{type(failure[0]).__name__}: {_line(failure[0])}")
+        return ended("failed", *_told(failure[0]))
     if told is None or _pending(target):
         return ended("failed", 1, "the notebook ended before all of its cells had run")
     return told
 
 
-def _died(error: BaseException) -> bool:
+def _told(error: BaseException) -> tuple[int, str]:
+    """Return exit code and message of what ended a notebook whose stage did not say so itself."""
     from nbclient.exceptions import DeadKernelError  # noqa: PLC0415 - see run()
 
-    return isinstance(error, DeadKernelError) or "Kernel died" in str(error)
-
-
-def _line(error: BaseException) -> str:
-    evalue = getattr(error, "evalue", None)
-    return " ".join(str(evalue or error).split())[:500]
+    line = " ".join(str(getattr(error, "evalue", None) or error).split())[:500]
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return files.DiskFull.exit_code, f"no space left while writing {error.filename or 'the notebook'}"
+    if isinstance(error, DeadKernelError) or "Kernel died" in line:
+        return 5, line
+    known = exit_code_of(getattr(error, "ename", ""))
+    return (1, f"{getattr(error, 'ename', type(error).__name__)}: {line}") if known is None else (known, line)
 
 
 def _pending(target: Path) -> bool:

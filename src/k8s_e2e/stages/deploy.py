@@ -16,7 +16,7 @@ from k8s_e2e.model.run import ImageRecord, RunRecord
 from k8s_e2e.model.settings import Settings
 from k8s_e2e.platform import manifests, namespace, rollout
 from k8s_e2e.stages import session
-from k8s_e2e.stages.outcome import recorded
+from k8s_e2e.stages.outcome import begin, recorded
 from k8s_e2e.stages.table import Table
 
 
@@ -31,6 +31,8 @@ def deploy(parameters: DeployParameters) -> Table:
     run, settings = RunDir.claim(parameters.run_dir), Settings()
     with recorded(run, "deploy"):
         profile = load_profile(parameters.profile)
+        if not io.load_or(run.run_json, RunRecord).run_id:  # a stage run by hand: no pipeline has begun the run
+            begin(run, profile, parameters.model_dump(mode="json"))
         cluster = _cluster(run, parameters, settings)
         third = images.third_party_images(settings, journal.progress)
         loaded = _images(run, profile, cluster, list(third.values()), settings)
