@@ -63,6 +63,7 @@ def collect(
             _Collection(run, cluster, namespace, profile, requester, settings, kube, parts, progress).work()
     except ApiError as error:
         parts.add("cluster", "failed", began, error=str(error))
+        parts.do("recorder", lambda: int(recorder.drain(run, settings)))  # what is sealed must be written no more
     return Manifest(parts=parts.all())
 
 

@@ -40,6 +40,8 @@ class Cleaner:
         if obj.get("kind") == "Secret":
             self._clean_secret(obj, annotations)
         if annotations:
+            if LAST_APPLIED in annotations:
+                annotations[LAST_APPLIED] = self._clean_applied(annotations[LAST_APPLIED])
             annotations.update({key: self.redactor.text(value) for key, value in annotations.items()})
         data = obj.get("data")
         if obj.get("kind") == "ConfigMap" and isinstance(data, dict):
@@ -77,6 +79,14 @@ class Cleaner:
                     values[key] = self.token(f"{name}/{key}", raw)
         if annotations and LAST_APPLIED in annotations:
             annotations[LAST_APPLIED] = self.token(f"{name}/last-applied", annotations[LAST_APPLIED].encode())
+
+    def _clean_applied(self, text: str) -> str:
+        try:
+            applied = json.loads(text)
+        except ValueError:
+            return text
+        _walk_env(applied, self._env)
+        return json.dumps(applied, separators=(",", ":"))
 
     def _learn(self, label: str, key: str, raw: bytes) -> None:
         if key.lower() in _PUBLIC_KEYS or len(raw) > _LONGEST:

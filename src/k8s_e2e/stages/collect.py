@@ -6,10 +6,12 @@ from collections.abc import Callable
 from k8s_e2e.base import journal
 from k8s_e2e.base.errors import KitError
 from k8s_e2e.evidence import collector, manifest, recorder
+from k8s_e2e.model import io
 from k8s_e2e.model.evidence import Manifest, Part
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.parameters import CollectParameters
 from k8s_e2e.model.profile import Profile, load_profile
+from k8s_e2e.model.run import RunRecord
 from k8s_e2e.model.settings import Settings
 from k8s_e2e.stages import session
 from k8s_e2e.stages.outcome import recorded
@@ -38,7 +40,8 @@ def _collect(run: RunDir, profile: Profile, settings: Settings) -> Manifest:
     except KitError as error:
         journal.progress(f"nothing to collect from: {error.message}")
         lost = Part(name="cluster", status="failed", duration_s=time.monotonic() - began, error=str(error))
-        return manifest.seal(run, [lost])
+        drained = _part("recorder", lambda: int(recorder.drain(run, settings)))
+        return manifest.seal(run, [lost, drained])
     with session.opened(run, cluster, profile, settings) as opened:
         # Spans arrive late, so they are asked for first: a namespace without its Jaeger cannot be asked again.
         census = _part(
@@ -47,9 +50,8 @@ def _collect(run: RunDir, profile: Profile, settings: Settings) -> Manifest:
         collected = collector.collect(
             run, cluster, profile.namespace, profile, opened.requester, settings, journal.progress
         )
-    drained = _part("recorder", lambda: recorder.drain(run, settings))
-    recorder.stop(run, settings)  # what is sealed is written no more
-    return manifest.seal(run, [drained, census, *collected.parts])
+    # The collector has drained the recorder, and so ended it: what is sealed is written no more.
+    return manifest.seal(run, [census, *collected.parts], io.load(run.run_json, RunRecord).run_id)
 
 
 def _part(name: str, work: Callable[[], int | None]) -> Part:
