@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from . import processes, stand_ins
+
+# A loaded machine makes single examples slow.
+settings.register_profile("services", deadline=None, max_examples=60)
+settings.load_profile("services")
 
 
 def eventually(look: Callable[[], Any], until: Callable[[Any], Any] = bool, timeout_s: float = 10.0) -> Any:
@@ -97,7 +102,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         builder.wait()
         operator.builder_url = builder.url
         peers = {"REGISTRY_URL": registry.url, "BUILDER_URL": builder.url, "OPERATOR_URL": operator_url}
-        envmanager = service("envmanager", **peers).wait()
+        envmanager = service("envmanager", RECHECK_S="0.5", **peers).wait()
         console = service(
             "console", VITE_ENVMANAGER_URL=envmanager.url, **{f"VITE_{name}": url for name, url in peers.items()}
         ).wait()

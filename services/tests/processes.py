@@ -23,7 +23,7 @@ class Service:
         self.name = name
         self.port = 0
         self.lines: list[dict[str, Any]] = []
-        self._directory = directory
+        self.directory = directory
         self._env = env
         self._listening = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -48,7 +48,7 @@ class Service:
             **inherited,
             "HOST": "127.0.0.1",
             "PORT": str(self.port),
-            "DATA_DIR": str(self._directory),
+            "DATA_DIR": str(self.directory),
             "LOG_LEVEL": "debug",
             **self._env,
         }
@@ -93,6 +93,16 @@ class Service:
     def start(self) -> "Service":
         """Start and wait."""
         return self.spawn().wait()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether there is no process."""
+        return self._process is None or self._process.poll() is not None
+
+    def restart_if_stopped(self) -> None:
+        """Leave it running for the next test, however this one ended."""
+        if self.stopped:
+            self.start()
 
     def kill(self) -> None:
         """``kill -9``."""

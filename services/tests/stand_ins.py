@@ -4,11 +4,11 @@ import contextlib
 import json
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 
@@ -82,8 +82,8 @@ class OperatorState:
         """An environment's status."""
         if environment_id in self.forced:
             return self.forced[environment_id]
-        with urllib.request.urlopen(f"{self.builder_url}/v1/graphs", timeout=5) as answer:
-            graphs = {graph["environmentId"]: graph for graph in json.load(answer)["graphs"]}
+        answer = httpx.get(f"{self.builder_url}/v1/graphs", timeout=5, trust_env=False)
+        graphs = {graph["environmentId"]: graph for graph in answer.json()["graphs"]}
         graph = graphs.get(environment_id)
         return None if graph is None else running(graph)
 
@@ -113,7 +113,7 @@ def running(graph: dict[str, Any], **changes: Any) -> dict[str, Any]:
 class OperatorHandler(Handler):
     """The operator's HTTP API, as far as the services use it."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Health, status and gateway configuration."""
         state: OperatorState = self.server.state
         if state.down:
@@ -183,7 +183,7 @@ class Spans:
 class CollectorHandler(Handler):
     """A collector's OTLP receiver."""
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Take an export."""
         self.server.state.take(self.body())
         self.answer(200)

@@ -35,7 +35,7 @@ def test_environment_becomes_a_graph_and_runs(platform: Platform, root: str) -> 
 
 
 def test_new_version_is_rolled_out_and_rolled_back_by_a_yank(platform: Platform, root: str) -> None:
-    """A rebuild takes the newest version; after that one is yanked, a rebuild is back at the one before, byte by byte."""
+    """A rebuild takes the newest version; after a yank of it, a rebuild is back at the one before."""
     environment_id = platform.create(root)["id"]
     _ready(platform, environment_id)
     first = platform.graph(environment_id)["components"]

@@ -50,6 +50,8 @@ class EnvManagerSettings(Settings, frozen=True, kw_only=True, rename="upper"):
     registry_url: Url = "http://registry:8081"
     builder_url: Url = "http://builder:8082"
     operator_url: Url = "http://operator:8084"
+    recheck_s: Annotated[float, Meta(gt=0)] = 15.0
+    """How often builder is asked whether it still has an environment's build: its state may go with its pod."""
 
 
 class CreateRequest(Strict, frozen=True, kw_only=True):
@@ -330,7 +332,7 @@ def build(settings: EnvManagerSettings) -> ASGIApp:
     builder = Peer("builder", settings.builder_url)
     operator = Peer("operator", settings.operator_url)
     changes = Changes()
-    driver = Driver(store, builder, operator, changes)
+    driver = Driver(store, builder, operator, changes, settings.recheck_s)
     manager = EnvManager(store, driver, changes, registry=registry, builder=builder, operator=operator)
 
     @asynccontextmanager

@@ -25,8 +25,6 @@ from turbo_services.envmanager.store import EnvironmentStore, Record, Wanted
 
 HOLD_S: Final = 20
 """Builder holds an unchanged build this long."""
-RECHECK_S: Final = 15.0
-"""How often builder is asked whether it still has an environment's build (its state may be lost with its pod)."""
 GONE_LOOKS: Final = 2
 GONE_POLL_S: Final = 0.4
 _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -42,11 +40,14 @@ class HopError(ApiError):
 class Driver:
     """The tasks of all environments."""
 
-    def __init__(self, store: EnvironmentStore, builder: Peer, operator: Peer, changes: Changes) -> None:
+    def __init__(
+        self, store: EnvironmentStore, builder: Peer, operator: Peer, changes: Changes, recheck_s: float
+    ) -> None:
         self._store = store
         self._builder = builder
         self._operator = operator
         self._changes = changes
+        self._recheck_s = recheck_s
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._trouble: dict[str, str] = {}
 
@@ -150,7 +151,7 @@ class Driver:
             raise HopError("no build has been asked for")
         settled = environment.status in ("ready", "failed")
         if settled:
-            await asyncio.sleep(RECHECK_S)
+            await asyncio.sleep(self._recheck_s)
         etag = ""
         while True:
             answer = await self._look(build_id, etag)

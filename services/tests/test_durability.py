@@ -1,0 +1,113 @@
+"""What was acknowledged survives ``kill -9``; what was begun is finished."""
+
+import threading
+import time
+
+import httpx
+
+from .conftest import Platform, eventually, unique
+
+
+def test_publication_survives_kill_9(platform: Platform) -> None:
+    """A package that was acknowledged is there after the process was killed at once."""
+    name = unique("durable")
+    published = [platform.publish(name, f"1.0.{n}") for n in range(5)]
+    platform.registry.kill()
+    platform.registry.start()
+    found = platform.registry.http.get("/v1/packages", params={"name_prefix": name}).json()["packages"]
+    assert found == published
+
+
+def test_interrupted_build_is_done_after_a_restart(platform: Platform, root: str) -> None:
+    """A build that was running when builder was killed succeeds after its restart, under the same id."""
+    platform.registry.kill()
+    try:
+        body = {"environmentId": unique("e"), "rootPackageName": root}
+        build_id = platform.builder.http.post("/v1/builds", json=body).json()["id"]
+        path = f"/v1/builds/{build_id}"
+        eventually(lambda: platform.builder.http.get(path).json()["status"], lambda status: status == "running")
+        platform.builder.kill()
+    finally:
+        platform.registry.start()
+        platform.builder.restart_if_stopped()
+    eventually(lambda: platform.builder.http.get(path).json()["status"], lambda status: status == "succeeded")
+    assert "starts again" in platform.builder.http.get(f"{path}/logs").text
+
+
+def test_creation_survives_a_builder_that_is_away_and_a_kill(platform: Platform, root: str) -> None:
+    """An environment created while builder is away is built once builder is back, also after envmanager was killed."""
+    platform.builder.kill()
+    try:
+        created = platform.create(root)
+        assert created["status"] == "creating"
+        assert "currentBuildId" not in created
+        status = platform.status(created["id"])
+        assert status["phase"] == "Building"
+        assert "builder" in status["stuckAt"]
+        platform.envmanager.kill()
+        platform.envmanager.start()
+    finally:
+        platform.builder.restart_if_stopped()
+    ready = eventually(lambda: platform.environment(created["id"]), lambda e: e["status"] == "ready")
+    assert platform.graph(created["id"])["buildId"] == ready["currentBuildId"]
+
+
+def test_deletion_goes_on_after_kill_9_at_each_hop(platform: Platform, root: str) -> None:
+    """Killed before builder, and again before the operator, has confirmed, the deletion still ends."""
+    environment_id = platform.create(root)["id"]
+    eventually(lambda: platform.environment(environment_id), lambda e: e["status"] == "ready")
+    platform.operator.forced[environment_id] = {"environmentId": environment_id, "phase": "Deleting"}
+    platform.builder.kill()
+    try:
+        assert platform.envmanager.http.delete(f"/v1/environments/{environment_id}").status_code == 202
+        platform.envmanager.kill()
+        platform.envmanager.start()
+        stuck = eventually(lambda: platform.status(environment_id), lambda s: "builder at" in s.get("stuckAt", ""))
+        assert stuck["phase"] == "Deleting"
+    finally:
+        platform.builder.restart_if_stopped()
+    eventually(lambda: platform.graph(environment_id), lambda graph: graph is None)
+    platform.envmanager.kill()
+    platform.envmanager.start()
+    assert platform.environment(environment_id)["status"] == "deleting"
+    platform.operator.forced[environment_id] = None
+    gone = f"/v1/environments/{environment_id}"
+    eventually(lambda: platform.envmanager.http.get(gone).status_code, lambda status: status == 404)
+
+
+def test_build_is_asked_for_anew_when_builder_lost_its_state(platform: Platform, root: str) -> None:
+    """A builder that comes back empty is given every environment's build again."""
+    environment_id = platform.create(root)["id"]
+    lost = eventually(lambda: platform.environment(environment_id), lambda e: e["status"] == "ready")["currentBuildId"]
+    assert platform.builder.terminate() == 0
+    for file in platform.builder.directory.iterdir():
+        file.unlink()
+    platform.builder.start()
+    graph = eventually(lambda: platform.graph(environment_id))
+    assert graph["buildId"] != lost
+    eventually(
+        lambda: platform.environment(environment_id),
+        lambda e: e["status"] == "ready" and e["currentBuildId"] == graph["buildId"],
+    )
+
+
+def test_sigterm_answers_held_requests_and_exits_0_soon(platform: Platform) -> None:
+    """A stopping builder lets go of held requests at once and ends with 0 within the grace of ten seconds."""
+    statuses: list[int] = []
+    headers = {"prefer": "wait=60", "if-none-match": "*"}
+    waiting = threading.Thread(
+        target=lambda: statuses.append(
+            httpx.get(f"{platform.builder.url}/v1/graphs", headers=headers, timeout=70).status_code
+        )
+    )
+    waiting.start()
+    time.sleep(0.5)
+    assert statuses == []
+    started = time.monotonic()
+    try:
+        assert platform.builder.terminate() == 0
+        waiting.join(5)
+        assert statuses == [304]
+        assert time.monotonic() - started < 8
+    finally:
+        platform.builder.restart_if_stopped()
