@@ -5,23 +5,25 @@ configuration are the kit's, nothing in /etc is read or written. Each command ru
 when it is killed, its mounts go with it.
 """
 
+import hashlib
 import os
 import platform
-import re
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
+
+import msgspec
 
 from k8s_e2e.base import files, process
 from k8s_e2e.base.errors import EnvironmentFailure
 from k8s_e2e.base.progress import Progress
-from k8s_e2e.cluster import apt, build_access
+from k8s_e2e.cluster import apt, build_access, docker_archive, dockerfile
 from k8s_e2e.cluster.builder import Job
 from k8s_e2e.model.settings import Settings
 
 _SHORT_S = 60.0
+_SAVE_S = 300.0
 _INSTALL = "apt-get install --no-install-recommends buildah"
 # The system's libraries with the unpacked ones on top, for this namespace only: buildah starts itself again without
 # an environment, so a library path would be lost.
@@ -58,47 +60,74 @@ class Buildah:
         # What a killed build left is found by its state in here, so a fresh directory forgets its mounts.
         self._state = tempfile.mkdtemp(prefix="k8s-e2e-buildah-")
         self._run("rm", "--all", check=False)
+        self._shared: dict[tuple[Path, str, str], str] = {}  # what images share -> the image made of it
+        self._saved: set[str] = set()  # layers written to archives
         return self
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self._state, ignore_errors=True)
 
     def build(self, job: Job, *, log: Path) -> None:
-        """Build one image into the store; unchanged steps are taken from there."""
-        with (
-            build_access.granted(directories=True) as access,
-            tempfile.NamedTemporaryFile("w", prefix="Dockerfile-", dir=self._state, encoding="utf-8") as dockerfile,
-        ):
-            dockerfile.write(with_argument_marks(job.dockerfile.read_text("utf-8"), job.arguments))
-            dockerfile.flush()
-            words = ["--isolation", "chroot", "--layers", "--timestamp", "0", "--file", dockerfile.name]
-            words += ["--signature-policy", str(self._home / "policy.json"), "--tag", job.tag]
-            words += ["--target", job.target] if job.target else []
-            for name, value in job.arguments.items():
-                words += ["--build-arg", f"{name}={value}"]
+        """Build one image into the store; unchanged steps are taken from there.
+
+        buildah (1.28) finds a step it has done by its text, without the values of build arguments: `ENV A=$B` of one
+        image would be taken for another's. So reuse ends where the images of a Dockerfile begin to differ.
+        """
+        text = job.dockerfile.read_text("utf-8")
+        given = {**job.arguments, **job.own}
+        parts = dockerfile.split(text, job.own)
+        if parts is None:
+            self._bud(job, text, "--no-cache", arguments=given, tag=job.tag, log=log)
+            return
+        shared, rest = parts
+        if not rest:
+            self._bud(job, text, arguments=given, tag=job.tag, log=log)
+            return
+        base = self._shared.get((job.context, shared, job.target))
+        if base is None:
+            base = f"localhost/k8s-e2e/shared:{hashlib.sha256(shared.encode()).hexdigest()[:16]}"
+            self._bud(job, shared, arguments=job.arguments, tag=base, log=log)
+            self._shared[job.context, shared, job.target] = base
+        self._bud(job, f"FROM {base}\n{rest}", "--no-cache", arguments=job.own, tag=job.tag, log=log)
+
+    def _bud(self, job: Job, text: str, *words: str, arguments: dict[str, str], tag: str, log: Path) -> None:
+        with build_access.granted(directories=True) as access:
+            file = Path(self._state, "Dockerfile")
+            file.write_text(text, "utf-8")
+            options = ["--isolation", "chroot", "--layers", "--timestamp", "0", "--file", str(file), *words]
+            options += ["--signature-policy", str(self._home / "policy.json"), "--tag", tag]
+            options += ["--target", job.target] if job.target else []
+            for name, value in arguments.items():
+                options += ["--build-arg", f"{name}={value}"]
             for secret, path in access.secrets.items():
-                words += ["--secret", f"id={secret},src={path}"]
+                options += ["--secret", f"id={secret},src={path}"]
             for directory in access.directories:
-                words += ["--volume", f"{directory}:{directory}:ro"]
+                options += ["--volume", f"{directory}:{directory}:ro"]
             try:
-                self._run("bud", *words, str(job.context), log=log, timeout_s=self._settings.build_timeout_s)
+                self._run("bud", *options, str(job.context), log=log, timeout_s=self._settings.build_timeout_s)
             except process.ProgramFailed:
                 self._run("rm", "--all", check=False)
                 raise
 
     def has(self, reference: str) -> bool:
         """Say whether the store holds the image."""
-        return bool(self._id(reference))
+        return bool(self._inspect(reference, "{{.FromImageID}}"))
 
     def save(self, reference: str, out: Path) -> None:
-        """Write one image to a docker archive."""
+        """Write one image to a docker archive; without its layers if all were written in this session."""
         if not self.has(reference):
             raise EnvironmentFailure(f"the build ended well, but buildah's store has no image {reference}")
+        config = self._inspect(reference, "{{.Config}}").encode()
+        diff_ids = set(msgspec.json.decode(config)["rootfs"]["diff_ids"])
+        if diff_ids <= self._saved:
+            docker_archive.write_config_only(out, reference, config)
+            return
         policy = ["--signature-policy", str(self._home / "policy.json")]
-        self._run("push", "--quiet", *policy, reference, f"docker-archive:{out}:{reference}", timeout_s=_SHORT_S * 5)
+        self._run("push", "--quiet", *policy, reference, f"docker-archive:{out}:{reference}", timeout_s=_SAVE_S)
+        self._saved |= diff_ids
 
-    def _id(self, reference: str) -> str:
-        asked = self._run("inspect", "--type", "image", "--format", "{{.FromImageID}}", reference, check=False)
+    def _inspect(self, reference: str, template: str) -> str:
+        asked = self._run("inspect", "--type", "image", "--format", template, reference, check=False)
         return asked.stdout.strip() if asked.code == 0 else ""
 
     def _run(
@@ -113,24 +142,6 @@ class Buildah:
         }
         argv = [*self._start, *store, *registries, command, *words]
         return process.run(argv, timeout_s=timeout_s, env=configuration, check=check, log=log)
-
-
-def with_argument_marks(dockerfile: str, arguments: Mapping[str, str]) -> str:
-    """Return ``dockerfile`` so that steps after an ``ARG`` are reused for the same value only.
-
-    buildah (1.28) compares the text of steps and forgets the values of build arguments: without a mark, `ENV A=$B`
-    of one image is taken for the next one, whatever B is then. A second argument named for the value makes the text
-    differ. Arguments before the first FROM decide by the base image already.
-    """
-    out, staged = [], False
-    for line in dockerfile.splitlines(keepends=True):
-        out.append(line)
-        staged = staged or bool(re.match(r"(?i)\s*FROM\s", line))
-        declared = re.match(r"(?i)\s*ARG\s+([A-Za-z_]\w*)", line)
-        if staged and declared and declared[1] in arguments and not line.rstrip().endswith("\\"):
-            value = arguments[declared[1]].encode().hex()
-            out.append(f"{'' if line.endswith(chr(10)) else chr(10)}ARG {declared[1]}_IS_{value}\n")
-    return "".join(out)
 
 
 def _program(home: Path, settings: Settings, progress: Progress) -> list[str]:

@@ -7,12 +7,17 @@ import msgspec
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One image to build: ``arguments`` are build arguments, ``target`` a stage other than the last."""
+    """One image to build.
+
+    ``arguments`` are build arguments; ``own`` are those in which the images of one Dockerfile differ. ``target`` is a
+    stage other than the last.
+    """
 
     tag: str
     context: Path
     dockerfile: Path
     arguments: dict[str, str] = {}
+    own: dict[str, str] = {}
     target: str = ""
 
 
@@ -42,7 +47,7 @@ class Builder(Protocol):
         ...
 
     def save(self, reference: str, out: Path) -> None:
-        """Write one image to a docker archive.
+        """Write one image to a docker archive; layers that an earlier one has may be left out.
 
         Raises:
             EnvironmentFailure: the store does not have it.

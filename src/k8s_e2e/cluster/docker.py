@@ -49,7 +49,7 @@ class Docker:
             words = [*self._build, "--progress=plain", "--tag", job.tag, "--file", str(job.dockerfile)]
             words += ["--target", job.target] if job.target else []
             proxies = {name: os.environ[name] for name in build_access.PROXIES if name in os.environ}
-            for name, value in {**proxies, **job.arguments}.items():
+            for name, value in {**proxies, **job.arguments, **job.own}.items():
                 words += ["--build-arg", f"{name}={value}"]
             for secret, path in access.secrets.items():
                 words += ["--secret", f"id={secret},src={path}"]

@@ -3,9 +3,11 @@
 Format: a tar with ``manifest.json`` (``[{"Config": path, "RepoTags": [...], "Layers": [path, ...]}]``). Engines differ:
 layers may be links to one another (docker before 25), blobs of an OCI layout (docker since 25), or gzip (containerd's
 image store). All become uncompressed layers whose digest is the config's diff_id.
+A layer that another archive brought already may be missing.
 """
 
 import gzip
+import io
 import posixpath
 import tarfile
 import tempfile
@@ -14,7 +16,7 @@ from typing import IO, Any, Self, cast
 
 import msgspec
 
-from k8s_e2e.cluster.oci_archive import LAYER, Descriptor, Writer, broken, full_reference
+from k8s_e2e.cluster.oci_archive import LAYER, Descriptor, Writer, broken, encode, full_reference, tar_member
 
 _GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 20
@@ -67,26 +69,26 @@ class DockerArchive:
         writer.image(reference, config, layers)
 
     def _layer(self, path: str, diff_id: str, writer: Writer) -> Descriptor:
+        if known := writer.has(diff_id):
+            return Descriptor(media_type=LAYER, digest=diff_id, size=known)
         with self._open(path) as stream:
             packed = stream.read(len(_GZIP)) == _GZIP
             stream.seek(0)
             if not packed:
                 size = stream.seek(0, 2)
                 stream.seek(0)
-                return self._write(Descriptor(media_type=LAYER, digest=diff_id, size=size), stream, writer)
+                described = Descriptor(media_type=LAYER, digest=diff_id, size=size)
+                writer.blob(described, stream)
+                return described
             with tempfile.TemporaryFile(dir=self.path.parent) as plain:
                 unpacked = cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
                 while chunk := unpacked.read(_CHUNK):
                     plain.write(chunk)
                 size = plain.tell()
                 plain.seek(0)
-                return self._write(Descriptor(media_type=LAYER, digest=diff_id, size=size), plain, writer)
-
-    @staticmethod
-    def _write(described: Descriptor, stream: IO[bytes], writer: Writer) -> Descriptor:
-        if not writer.has(described.digest):
-            writer.blob(described, stream)
-        return described
+                described = Descriptor(media_type=LAYER, digest=diff_id, size=size)
+                writer.blob(described, plain)
+                return described
 
     def _open(self, name: str) -> IO[bytes]:
         member = self._members.get(posixpath.normpath(name))
@@ -96,3 +98,12 @@ class DockerArchive:
         if stream is None:
             raise broken(self.path, f"it has no {name}")
         return stream
+
+
+def write_config_only(out: Path, reference: str, config: bytes) -> None:
+    """Write the archive of an image all of whose layers are in another archive."""
+    diff_ids: list[str] = msgspec.json.decode(config)["rootfs"]["diff_ids"]
+    entry = {"Config": "config.json", "RepoTags": [reference], "Layers": diff_ids}
+    with tarfile.open(out, "w") as tar:
+        for name, raw in (("config.json", config), ("manifest.json", encode([entry]))):
+            tar.addfile(tar_member(name, len(raw)), io.BytesIO(raw))

@@ -94,7 +94,7 @@ class ImageBuilds:
             for number, (tag, own) in enumerate(build.tags.items(), 1):
                 log = self._fresh_log(tag)
                 dockerfile = context / build.dockerfile
-                job = Job(tag=tag, context=context, dockerfile=dockerfile, arguments={**arguments, **own})
+                job = Job(tag=tag, context=context, dockerfile=dockerfile, arguments=arguments, own=own)
                 what = f"building image {tag} with {builder.name} ({number}/{len(build.tags)})"
                 with ticking(self._progress, what), _told(f"image {tag}", log):
                     builder.build(job, log=log)

@@ -29,7 +29,6 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 IMAGE_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
-_CHUNK = 1 << 20
 
 
 class Descriptor(msgspec.Struct, omit_defaults=True, rename="camel", kw_only=True):
@@ -148,7 +147,7 @@ class Writer:
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self._seen: set[str] = set()
+        self._seen: dict[str, int] = {}  # digest -> size
         self._index: list[Descriptor] = []
         self._docker: list[dict[str, Any]] = []
 
@@ -156,7 +155,7 @@ class Writer:
         self._out.parent.mkdir(parents=True, exist_ok=True)
         handle, self._temporary = tempfile.mkstemp(prefix=f".{self._out.name}.", dir=self._out.parent)
         self._stream = os.fdopen(handle, "wb")
-        self._tar = tarfile.open(fileobj=self._stream, mode="w", format=tarfile.GNU_FORMAT, copybufsize=_CHUNK)
+        self._tar = tarfile.open(fileobj=self._stream, mode="w", format=tarfile.GNU_FORMAT)
         self._add("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         return self
 
@@ -174,9 +173,9 @@ class Writer:
             self._stream.close()
             Path(self._temporary).unlink(missing_ok=True)
 
-    def has(self, digest: str) -> bool:
-        """Say whether a blob is in already."""
-        return digest in self._seen
+    def has(self, digest: str) -> int:
+        """Return the size of a blob that is in already, else 0."""
+        return self._seen.get(digest, 0)
 
     def blob(self, described: Descriptor, stream: IO[bytes]) -> None:
         """Write one blob.
@@ -191,7 +190,7 @@ class Writer:
             raise broken(self._out, f"blob {described.digest} was cut short") from error
         if hashing.digest() != described.digest:
             raise broken(self._out, f"blob {described.digest} has other content than its name says")
-        self._seen.add(described.digest)
+        self._seen[described.digest] = described.size
 
     def image(self, reference: str, config: bytes, layers: Sequence[Descriptor]) -> str:
         """Write config (JSON) and manifest of an image whose layers are in; return the config's digest."""
