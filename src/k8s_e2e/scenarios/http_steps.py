@@ -94,10 +94,11 @@ def judge(expect: HttpExpect, reply: Reply) -> Verdict:
             problems.append(f"header {name} is {reply.headers.get(name.lower())!r}, expected {wanted!r}")
             expected[name], actual[name] = wanted, reply.headers.get(name.lower())
     if not problems:
-        return Verdict(True, f"{reply.status}", expected, actual)
+        return Verdict(right=True, message=str(reply.status), expected=expected, actual=actual)
     if not status_right:
         actual["body"] = one_line(reply.body.decode("utf-8", "replace"), _SHOWN)
-    return Verdict(False, f"{'; '.join(problems)}; the reply was {said(reply)}", expected, actual)
+    message = f"{'; '.join(problems)}; the reply was {said(reply)}"
+    return Verdict(right=False, message=message, expected=expected, actual=actual)
 
 
 def value_of(reply: Reply) -> Any:

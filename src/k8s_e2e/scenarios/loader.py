@@ -84,7 +84,9 @@ def read_scenario(path: Path, profile: Profile) -> Scenario:
 def _planned(
     tree: source.Mapping, part: str, known: Mapping[str, templates.Known], profile: Profile
 ) -> Iterator[PlannedStep]:
-    raw_steps = tree.get(part) or source.Sequence([], tree.mark, [])
+    raw_steps = tree.get(part)
+    if not isinstance(raw_steps, source.Sequence):
+        return  # no cleanup
     for raw, mark in zip(raw_steps, raw_steps.marks, strict=True):
         for step in templates.expand(raw, known, mark):
             checked(KINDS[step.kind], step.tree, step.mark)
@@ -116,9 +118,9 @@ def _check_names(
     sent: set[str] = set()
     for step in (*steps, *cleanup):
         _check_defined(step.tree, names, step.mark)
-        captures = step.tree.get("capture") or {}
+        captures: Mapping[str, Any] = step.tree.get("capture") or {}
         for name in captures:
-            _check_name(name, captures.marks[name])
+            _check_name(name, source.place(step.tree, ("capture", name)) or step.mark)
         names |= set(captures)
         if step.kind == "trace" and "$" not in step.tree["trace"]["of"] and step.tree["trace"]["of"] not in sent:
             mark = step.tree["trace"].marks["of"]

@@ -33,7 +33,7 @@ class HttpRequest(Strict):
 
     service: str = Field(description="A service of the profile.")
     method: str = Field(default="GET", pattern=r"^[A-Z]+$")
-    path: str = Field(pattern=r"^/", description="Path and query.")
+    path: str = Field(pattern=r"^(/|\$\{)", description="Path and query.")
     json_: Any = Field(default=None, alias="json", description="The body, sent as JSON.")
     body: str | None = Field(default=None, description="The body, sent as it is.")
     headers: dict[str, str] = Field(default={})
@@ -263,7 +263,7 @@ class Screenshot(Strict):
     """A page of a service in a real browser."""
 
     service: str = Field(description="A service of the profile.")
-    path: str = Field(pattern=r"^/")
+    path: str = Field(pattern=r"^(/|\$\{)")
     contains: list[str] = Field(default=[], description="Texts that the page must show.")
     mask: list[str] = Field(default=[], description="CSS selectors of what is blacked out.")
     width: int = Field(default=1280, ge=200, le=4000)

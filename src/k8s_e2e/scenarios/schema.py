@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from k8s_e2e.scenarios.model import KINDS, ScenarioFile, Template, TemplateFile
@@ -14,7 +15,7 @@ def scenario_schema() -> dict[str, Any]:
 
     A key that is no step kind calls a template; which templates there are, `use` says, which no schema can follow.
     """
-    models = [ScenarioFile, TemplateFile, Template, *KINDS.values()]
+    models: list[type[BaseModel]] = [ScenarioFile, TemplateFile, Template, *KINDS.values()]
     _, top = models_json_schema([(model, "validation") for model in models], by_alias=True)
     definitions: dict[str, Any] = top["$defs"]
     for kind, model in KINDS.items():

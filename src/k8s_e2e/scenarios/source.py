@@ -120,7 +120,7 @@ def _value(loader: _Loader, node: yaml.Node, path: Path) -> Any:
         marks: dict[str, Mark] = {}
         for key_node, value_node in node.value:
             here = Mark(path, key_node.start_mark.line + 1)
-            key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None  # type: ignore[no-untyped-call]
+            key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if isinstance(key, (int, float, bool)):
                 key = key_node.value
             if not isinstance(key, str):
@@ -130,4 +130,4 @@ def _value(loader: _Loader, node: yaml.Node, path: Path) -> Any:
             values[key] = _value(loader, value_node, path)
             marks[key] = here
         return Mapping(values.items(), mark, marks)
-    return loader.construct_object(node)  # type: ignore[no-untyped-call]
+    return loader.construct_object(node)

@@ -70,7 +70,9 @@ def expand(
         yield Expanded(step.kind, _titled(step.tree, title, alone=len(steps) == 1), tree.mark)
 
 
-def _steps(name: str, known: Mapping[str, Known], values: dict[str, Any], called: tuple[str, ...]) -> Iterator[Expanded]:
+def _steps(
+    name: str, known: Mapping[str, Known], values: dict[str, Any], called: tuple[str, ...]
+) -> Iterator[Expanded]:
     def lookup(parameter: str) -> Any:
         if parameter not in values:
             raise references.Unknown(parameter)
@@ -106,7 +108,9 @@ def _titled(tree: source.Mapping, title: str, *, alone: bool) -> source.Mapping:
 
 def _no_kind(tree: source.Mapping, names: list[str], known: Mapping[str, Known]) -> Exception:
     if names:
-        return source.wrong(tree.mark, f"a step is one thing, this is {' and '.join(names)}", hint="make two steps of it")
+        return source.wrong(
+            tree.mark, f"a step is one thing, this is {' and '.join(names)}", hint="make two steps of it"
+        )
     common = {key for model in KINDS.values() for key in ("for", *model.model_fields)}
     odd = next((key for key in tree if key not in common), "")
     what = f"unknown step kind {odd!r}" if odd else "the step has no kind"

@@ -51,8 +51,10 @@ def run_wait(step: WaitStep, world: World) -> Outcome:
 
 def _outcome(step: WaitStep, ended: waiting.Wait, trace_ids: list[str], timeout_s: float) -> Outcome:
     last = ended.last
-    expected = {"until": step.wait.until} if step.wait.until else (step.wait.expect or step.wait).model_dump(
-        by_alias=True, exclude_unset=True
+    expected = (
+        {"until": step.wait.until}
+        if step.wait.until
+        else (step.wait.expect or step.wait).model_dump(by_alias=True, exclude_unset=True)
     )
     outcome = Outcome(
         passed=ended.right,
@@ -128,7 +130,7 @@ class _Replies:
         try:
             reply = http_steps.send(request, self._world, timeout_s=limit_s, trace=traced)
         except Unanswered as error:
-            return waiting.Look(False, error.message)
+            return waiting.Look(right=False, state=error.message)
         if traced:
             self._trace_ids.append(reply.trace_id)
         value = http_steps.value_of(reply)
@@ -141,7 +143,7 @@ class _Replies:
         elif not 200 <= reply.status < 300:  # noqa: PLR2004
             right = False
         self._trace = right
-        return waiting.Look(right, state, value, lost if self._step.fail_fast else "")
+        return waiting.Look(right=right, state=state, seen=value, hopeless=lost if self._step.fail_fast else "")
 
 
 class _Objects:
@@ -164,9 +166,9 @@ class _Objects:
         try:
             obj = self._kube.get(self._ref.api_version, self._ref.kind, self._ref.name, self._namespace)
         except ApiError as error:
-            return waiting.Look(False, str(error))
+            return waiting.Look(right=False, state=str(error))
         if obj is None:
-            return waiting.Look(False, f"there is no {self._ref.kind} {self._ref.name}")
+            return waiting.Look(right=False, state=f"there is no {self._ref.kind} {self._ref.name}")
         right, lost = _condition(wanted, obj)
         state = _shown(wanted, obj) or one_line(http_steps.shown(obj.get("status") or obj.get("data") or {}))
-        return waiting.Look(right, state, obj, lost if self._step.fail_fast else "")
+        return waiting.Look(right=right, state=state, seen=obj, hopeless=lost if self._step.fail_fast else "")

@@ -65,7 +65,7 @@ def wait(
             if right_since is None:
                 right_since = now
             elif now - right_since >= hold_s:
-                return Wait(True, seen, looks, now - began)
+                return Wait(right=True, last=seen, looks=looks, waited_s=now - began)
             left_s = hold_s - (now - right_since)
             if left_s > GAP_S:
                 pause(min(interval_s, left_s))
@@ -81,5 +81,5 @@ def wait(
             seen = seen._replace(hopeless=hopeless(seen))
         left_s = timeout_s - (now - began)
         if seen.hopeless or left_s <= 0:
-            return Wait(False, seen, looks, now - began)
+            return Wait(right=False, last=seen, looks=looks, waited_s=now - began)
         pause(min(interval_s, left_s))
