@@ -47,6 +47,10 @@ class Applier(Protocol):
         """Carry out a Create, Update or Delete; never raises for what the API server or the network does."""
         ...
 
+    def read(self, action: Action) -> Result:
+        """What became of an action whose outcome is unknown: ok if it landed, failed if not, unknown if unread."""
+        ...
+
 
 class NoopApplier:
     """Dev mode: objects live in memory, and a Deployment is available as soon as it is written (said in its status).
@@ -75,6 +79,22 @@ class NoopApplier:
         stored = self._stored(action.body, present)
         self.objects[key_of(stored)] = stored
         return Result("ok", 201 if present is None else 200, stored)
+
+    def read(self, action: Action) -> Result:
+        """Nothing is ever unknown in memory."""
+        present = self.objects.get(action.key)
+        return Result("failed" if present is None else "ok", obj=present)
+
+    def collect(self, owner_uid: str) -> list[Object]:
+        """Take out and give back all objects whose owner is gone."""
+        orphans = [
+            obj
+            for obj in list(self.objects.values())
+            if any(reference["uid"] == owner_uid for reference in obj["metadata"]["ownerReferences"])
+        ]
+        for obj in orphans:
+            del self.objects[key_of(obj)]
+        return orphans
 
     def _stored(self, body: Object, present: Mapping[str, Any] | None) -> Object:
         owned = canonical_json(applied_fields(body)).decode()

@@ -1,0 +1,76 @@
+"""The operator's process: settings, logs, traces, HTTP server, and an orderly end."""
+
+import logging
+import signal
+import socket
+import sys
+import threading
+
+import uvicorn
+
+from turbo_operator import logs, settings, telemetry
+from turbo_operator.api import make_app
+from turbo_operator.runtime import GRACE_S, Operator
+
+_HTTP_GRACE_S = 8
+
+log = logging.getLogger("turbo_operator")
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; the exit code: 0, or 2 when the operator cannot start as it is configured."""
+    logs.configure("info")
+    try:
+        configured = settings.load()
+        logs.configure(configured.log_level)
+        operator = Operator(configured)
+        listener = _listen(configured)
+    except (settings.SettingsError, ValueError) as error:
+        log.error("cannot start", extra={"error": str(error)})  # noqa: TRY400 - the message is all there is to say
+        return 2
+    provider = telemetry.configure(configured.otlp_endpoint)
+    config = uvicorn.Config(
+        make_app(operator),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=_HTTP_GRACE_S,
+    )
+    server = uvicorn.Server(config)
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    http = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
+    http.start()
+    operator.start()
+    address = "{}:{}".format(*listener.getsockname()[:2])
+    log.info("listening", extra={"address": address, "mode": configured.mode, "namespace": configured.namespace})
+    while not ending.wait(1.0):
+        if not http.is_alive():
+            log.error("the HTTP server ended by itself")
+            break
+    failed = not ending.is_set()
+    log.info("stopping")
+    server.should_exit = True
+    if not operator.stop(GRACE_S):
+        log.warning("writes in flight were cut off")
+    http.join(2.0)
+    provider.shutdown()
+    log.info("stopped")
+    sys.stdout.flush()
+    return 1 if failed else 0
+
+
+def _listen(configured: settings.Settings) -> socket.socket:
+    try:
+        listener = socket.create_server((configured.host, configured.port), backlog=512)
+    except OSError as error:
+        where = f"{configured.host}:{configured.port}"
+        raise settings.SettingsError(f"PORT: cannot listen on {where}: {error.strerror}") from error
+    listener.set_inheritable(True)
+    return listener
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""The HTTP API of the operator. Reads are answered from memory and never wait for writes."""
+
+import json
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+from opentelemetry.util.http import ExcludeList
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Scope
+
+from turbo_operator.core.graph import Refusal
+from turbo_operator.core.normalize import normalize
+from turbo_operator.graphs import GraphRefusedError
+from turbo_operator.openapi import document
+from turbo_operator.runtime import Operator, UnknownEnvironmentError
+from turbo_operator.telemetry import current_traceparent
+
+LARGEST_BODY = 4 * 1024 * 1024
+_LONGEST_WAIT_S = 60.0
+_WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?=,|;|$)", re.IGNORECASE)
+_UNTRACED = ExcludeList([r"^[a-z]+://[^/]+/(healthz|readyz|metrics|openapi\.json)(\?|$)"])
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class ApiProblem(Exception):
+    """An answer other than the one hoped for."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+def _answer(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiProblem)
+    return _answer(error.status, error.code, str(error))
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, GraphRefusedError)
+    return _answer(error.status, error.code, str(error))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    headers = dict(error.headers or {})
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    return _answer(error.status_code, codes.get(error.status_code, "error"), message, headers)
+
+
+async def _internal(_: Request, error: Exception) -> Response:
+    return _answer(500, "internal", f"{type(error).__name__}: see the operator's log")
+
+
+class Api:
+    """The handlers."""
+
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
+
+    async def reconcile(self, request: Request) -> Response:
+        """``POST /v1/reconcile``."""
+        spec = await _json_body(request)
+        checked = normalize(spec)
+        if isinstance(checked, Refusal):
+            raise ApiProblem(400, "invalid_graph", "; ".join(checked.problems))
+        self._synced()
+        traceparent = current_traceparent()
+        actions, report = await run_in_threadpool(self._operator.reconcile, spec, traceparent)
+        return JSONResponse({"actions": actions, "status": report})
+
+    async def statuses(self, _: Request) -> Response:
+        """``GET /v1/status``."""
+        self._synced()
+        reports = b",".join(snapshot.encoded() for snapshot in self._operator.statuses.all())
+        return Response(b'{"environments":[' + reports + b"]}", media_type="application/json")
+
+    async def status(self, request: Request) -> Response:
+        """``GET /v1/status/{environmentId}``."""
+        self._synced()
+        report = self._operator.report(request.path_params["environment_id"])
+        if report is None:
+            raise ApiProblem(404, "not_found", f"no environment {request.path_params['environment_id']!r}")
+        return Response(report, media_type="application/json")
+
+    async def gateway_config(self, request: Request) -> Response:
+        """``GET /v1/gateway-config``."""
+        self._synced()
+        match = _WAIT.search(",".join(request.headers.getlist("prefer")))
+        wait_s = min(float(match.group(1)), _LONGEST_WAIT_S) if match else 0.0
+        etags = {
+            tag.strip().removeprefix("W/")
+            for value in request.headers.getlist("if-none-match")
+            for tag in value.split(",")
+        }
+        headers = {"cache-control": "no-cache", "vary": "prefer"}
+        if wait_s:
+            headers["preference-applied"] = f"wait={wait_s:.0f}"
+        found = await self._operator.routes.document_other_than(etags, wait_s)
+        if found is None:
+            return Response(status_code=304, headers={**headers, "etag": self._operator.routes.document()[1]})
+        body, etag = found
+        return Response(body, media_type="application/json", headers={**headers, "etag": etag})
+
+    async def actions(self, request: Request) -> Response:
+        """``GET /v1/actions?since&environment``."""
+        unknown = sorted(set(request.query_params) - {"since", "environment"})
+        if unknown:
+            raise ApiProblem(400, "unknown_parameter", f"unknown query parameter {unknown[0]!r}")
+        since = request.query_params.get("since", "0")
+        if not since.isdecimal() or len(since) > 18:  # noqa: PLR2004 - a 64 bit integer
+            raise ApiProblem(400, "invalid_parameter", f"since={since[:40]!r} is not a number")
+        log = self._operator.actions
+        newest = log.newest
+        records = log.since(int(since), request.query_params.get("environment"))
+        return JSONResponse({"actions": records, "newest": newest})
+
+    async def delete_environment(self, request: Request) -> Response:
+        """``DELETE /v1/environments/{environmentId}``."""
+        self._synced()
+        environment_id = request.path_params["environment_id"]
+        try:
+            await run_in_threadpool(self._operator.delete, environment_id)
+        except UnknownEnvironmentError as error:
+            raise ApiProblem(404, "not_found", f"no environment {environment_id!r}") from error
+        return JSONResponse({"environmentId": environment_id, "phase": "Deleting"}, 202)
+
+    async def healthz(self, _: Request) -> Response:
+        """``GET /healthz``: whether the loop is alive."""
+        stuck = self._operator.stuck()
+        return JSONResponse({"status": "stuck", "reason": stuck}, 503) if stuck else JSONResponse({"status": "ok"})
+
+    async def readyz(self, _: Request) -> Response:
+        """``GET /readyz``: whether the caches are synced and fed."""
+        checks = self._operator.checks()
+        bad = {name: state for name, state in checks.items() if state != "ok"}
+        status = "not ready" if bad else "ready"
+        return JSONResponse({"status": status, "mode": self._operator.mode, "checks": checks}, 503 if bad else 200)
+
+    async def metrics(self, _: Request) -> Response:
+        """``GET /metrics``."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    async def openapi(self, _: Request) -> Response:
+        """``GET /openapi.json``."""
+        return JSONResponse(document())
+
+    def _synced(self) -> None:
+        """An answer from an empty cache would say that nothing exists."""
+        if not self._operator.synced():
+            raise ApiProblem(503, "not_ready", "the APIGraphs were not read yet")
+
+
+async def _json_body(request: Request) -> Any:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise ApiProblem(415, "unsupported_media_type", f"content-type {media_type!r}: must be application/json")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST_BODY:
+            raise ApiProblem(413, "too_large", f"the body is larger than {LARGEST_BODY} bytes")
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise ApiProblem(400, "invalid_json", f"the body is not JSON: {error}") from error
+
+
+def make_app(operator: Operator) -> ASGIApp:
+    """The ASGI application, with a server span for each request that is not a probe."""
+    api = Api(operator)
+    routes: list[tuple[str, str, Handler]] = [
+        ("POST", "/v1/reconcile", api.reconcile),
+        ("GET", "/v1/status", api.statuses),
+        ("GET", "/v1/status/{environment_id:path}", api.status),
+        ("GET", "/v1/gateway-config", api.gateway_config),
+        ("GET", "/v1/actions", api.actions),
+        ("DELETE", "/v1/environments/{environment_id:path}", api.delete_environment),
+        ("GET", "/healthz", api.healthz),
+        ("GET", "/readyz", api.readyz),
+        ("GET", "/metrics", api.metrics),
+        ("GET", "/openapi.json", api.openapi),
+    ]
+    app = Starlette(
+        routes=[Route(path, handler, methods=[method]) for method, path, handler in routes],
+        exception_handlers={
+            ApiProblem: _problem,
+            GraphRefusedError: _refused,
+            HTTPException: _http,
+            Exception: _internal,
+        },
+    )
+    patterns = [(re.compile(re.sub(r"\{\w+(:path)?\}", ".+", path) + r"\Z"), path) for _, path, _ in routes]
+
+    def details(scope: Scope) -> tuple[str, dict[str, Any]]:
+        route = next((path for pattern, path in patterns if pattern.match(scope.get("path", ""))), None)
+        name = f"{scope.get('method', '')} {(route or '').replace(':path', '')}".strip()
+        return name, {"http.route": route} if route else {}
+
+    traced: ASGIApp = OpenTelemetryMiddleware(
+        app, excluded_urls=_UNTRACED, default_span_details=details, exclude_spans=["receive", "send"]
+    )
+    return traced

@@ -1,0 +1,150 @@
+"""APIGraphs and Events on the API server."""
+
+import logging
+import queue
+import threading
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from turbo_operator.applier import Result
+from turbo_operator.core import names
+from turbo_operator.core.desired import Object
+from turbo_operator.core.fields import OWNED_FIELDS
+from turbo_operator.graphs import GraphRefusedError
+from turbo_operator.kube.client import APPLY, ApiError, KubeClient, Unreachable
+from turbo_operator.logs import timestamp
+
+_CONFLICT, _NOT_FOUND, _UNPROCESSABLE = 409, 404, 422
+_QUEUED_EVENTS = 500
+
+log = logging.getLogger(__name__)
+
+
+class KubernetesGraphs:
+    """APIGraph objects in the client's namespace."""
+
+    def __init__(self, client: KubeClient) -> None:
+        self._client = client
+
+    def create(self, obj: Object) -> Object:
+        """POST; a field the CRD does not know is an error, not silently dropped."""
+        return self._write("POST", self._client.path(names.GRAPH_KIND), obj)
+
+    def update(self, obj: Object) -> Object:
+        """PUT, bound to the resourceVersion that was read: the spec is replaced as a whole."""
+        metadata = {key: value for key, value in obj["metadata"].items() if key != OWNED_FIELDS}
+        path = self._client.path(names.GRAPH_KIND, metadata["name"])
+        return self._write("PUT", path, {**obj, "metadata": metadata})
+
+    def delete(self, obj: Object) -> Object | None:
+        """DELETE, bound to the uid; garbage collection removes the children."""
+        metadata = obj["metadata"]
+        options = {"preconditions": {"uid": metadata["uid"]}, "propagationPolicy": "Background"}
+        try:
+            path = self._client.path(names.GRAPH_KIND, metadata["name"])
+            answer = self._client.request("DELETE", path, body={"kind": "DeleteOptions", "apiVersion": "v1", **options})
+        except ApiError as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise _refused(error) from error
+        except Unreachable as error:
+            raise GraphRefusedError(503, "unavailable", str(error)) from error
+        return answer if (answer.get("metadata") or {}).get("finalizers") else None
+
+    def write_status(self, obj: Object, status: Mapping[str, Any]) -> Result:
+        """Apply the status subresource, bound to the uid."""
+        metadata = obj["metadata"]
+        body = {
+            "apiVersion": names.GRAPH_API_VERSION,
+            "kind": names.GRAPH_KIND,
+            "metadata": {"name": metadata["name"], "uid": metadata["uid"]},
+            "status": status,
+        }
+        path = self._client.path(names.GRAPH_KIND, metadata["name"], "status")
+        query = {"fieldManager": names.MANAGER, "force": "true"}
+        try:
+            answer = self._client.request("PATCH", path, query=query, body=body, content_type=APPLY)
+        except ApiError as error:
+            gone = error.status in {_CONFLICT, _NOT_FOUND} or "metadata.uid" in error.causes
+            return Result(
+                "conflict" if gone else "failed", error.status, message=str(error), retry_after_s=error.retry_after_s
+            )
+        except Unreachable as error:
+            return Result("unknown" if error.sent else "failed", message=str(error))
+        return Result("ok", 200, answer)
+
+    def _write(self, method: str, path: str, obj: Object) -> Object:
+        query = {"fieldManager": names.MANAGER, "fieldValidation": "Strict"}
+        try:
+            return self._client.request(method, path, query=query, body=obj)
+        except ApiError as error:
+            raise _refused(error) from error
+        except Unreachable as error:
+            raise GraphRefusedError(503, "unavailable", str(error)) from error
+
+
+def _refused(error: ApiError) -> GraphRefusedError:
+    if error.status == _CONFLICT:
+        return GraphRefusedError(_CONFLICT, "conflict", error.message)
+    if error.status in {400, _UNPROCESSABLE}:
+        return GraphRefusedError(_UNPROCESSABLE, "refused", error.message)
+    if error.status == 403:  # noqa: PLR2004 - Forbidden
+        return GraphRefusedError(503, "forbidden", f"the operator lacks a permission: {error.message}")
+    return GraphRefusedError(503, "unavailable", str(error))
+
+
+class EventRecorder(threading.Thread):
+    """Posts Kubernetes Events about APIGraphs from a bounded queue: they never hold up or fail a reconcile."""
+
+    def __init__(self, client: KubeClient, stopping: threading.Event) -> None:
+        super().__init__(name="events", daemon=True)
+        self._client = client
+        self._stopping = stopping
+        self._queue: queue.Queue[tuple[Object, str, str, str, float]] = queue.Queue(_QUEUED_EVENTS)
+
+    def tell(self, graph: Object, kind: str, reason: str, message: str, at: float) -> None:
+        """Queue an Event of `kind` Normal or Warning; dropped with a log line when the queue is full."""
+        try:
+            self._queue.put_nowait((graph, kind, reason, message, at))
+        except queue.Full:
+            log.warning("event dropped: %s %s", reason, message)
+
+    def run(self) -> None:
+        """Post until the operator stops."""
+        while not self._stopping.is_set():
+            try:
+                graph, kind, reason, message, at = self._queue.get(timeout=0.5)
+            except queue.Empty:
+                continue
+            try:
+                self._client.request(
+                    "POST", self._client.path("Event"), body=self._event(graph, kind, reason, message, at)
+                )
+            except (ApiError, Unreachable) as error:
+                log.warning("event not posted: %s", error, extra={"reason": reason})
+
+    def _event(self, graph: Object, kind: str, reason: str, message: str, at: float) -> dict[str, Any]:
+        metadata = graph["metadata"]
+        seconds = timestamp(at)[:19] + "Z"
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{metadata['name']}.{uuid.uuid4().hex[:16]}", "namespace": self._client.namespace},
+            "involvedObject": {
+                "apiVersion": names.GRAPH_API_VERSION,
+                "kind": names.GRAPH_KIND,
+                "name": metadata["name"],
+                "namespace": self._client.namespace,
+                "uid": metadata["uid"],
+                "resourceVersion": metadata.get("resourceVersion"),
+            },
+            "type": kind,
+            "reason": reason,
+            "message": message[:1000],
+            "source": {"component": names.MANAGER},
+            "reportingComponent": names.MANAGER,
+            "firstTimestamp": seconds,
+            "lastTimestamp": seconds,
+            "count": 1,
+        }

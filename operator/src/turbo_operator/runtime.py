@@ -1,0 +1,240 @@
+"""Puts the operator together and runs it: stores, list-watches, reconciler, status keeper, builder sync."""
+
+import json
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+
+from turbo_operator.actions import ActionLog, Record
+from turbo_operator.applier import Applier, NoopApplier
+from turbo_operator.buildersync import BuilderSync
+from turbo_operator.core import names
+from turbo_operator.core.desired import Object, Options
+from turbo_operator.core.graph import Refusal
+from turbo_operator.core.plan import Action, being_deleted
+from turbo_operator.core.rollout import Progress
+from turbo_operator.core.status import Subject, status
+from turbo_operator.graphs import GraphRefusedError, GraphWriter, MemoryGraphs, remove, upsert
+from turbo_operator.kube.client import RESOURCES, KubeClient
+from turbo_operator.kube.listwatch import ListWatch, Pace
+from turbo_operator.reconciler import Reconciler
+from turbo_operator.routes import RouteTable
+from turbo_operator.settings import Settings
+from turbo_operator.statuskeeper import StatusKeeper
+from turbo_operator.store import Store
+
+GRACE_S = 10.0
+"""Writes in flight may take this long after SIGTERM."""
+_RECONCILE_TIMEOUT_S = 30.0
+_SILENT_S = 75.0
+
+log = logging.getLogger(__name__)
+
+
+class UnknownEnvironmentError(Exception):
+    """There is no such environment."""
+
+
+class Operator:
+    """The whole operator but for its HTTP server.
+
+    `start` returns at once; the caches fill in the background.
+    """
+
+    def __init__(self, settings: Settings, *, applier: Applier | None = None, pace: Pace | None = None) -> None:
+        self.mode = settings.mode
+        self.actions = ActionLog()
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._watches: list[ListWatch] = []
+        self._threads: list[threading.Thread] = []
+        self._stores = {kind: Store(kind, RESOURCES[kind][0]) for kind in (names.GRAPH_KIND, *names.KIND_ORDER)}
+        self._graphs = self._stores[names.GRAPH_KIND]
+        self._tell_event: Any = None
+        self._writer: GraphWriter
+        self._memory: NoopApplier | None = None
+        if settings.mode == "k8s":
+            applier = self._connect(settings, applier, pace)
+        else:
+            self._writer = MemoryGraphs(self._graphs)
+            applier = self._memory = NoopApplier()
+        options = Options(settings.stub_image, settings.otlp_endpoint)
+        self._reconciler = Reconciler(self._stores, applier, self.actions, options, tell=self._tell)
+        self.statuses = StatusKeeper(
+            self._graphs, self._reconciler, self._writer, simulated=applier.simulated, tell=self._tell
+        )
+        self.routes = RouteTable(self._graphs, self._reconciler)
+        self._sync: BuilderSync | None = None
+        if settings.builder_url is not None:
+            self._sync = BuilderSync(
+                settings.builder_url,
+                settings.poll_interval_s,
+                self._graphs,
+                self._writer,
+                self.actions,
+                self._stopping,
+                tell=self._tell,
+            )
+        self._reconciler.changed = self.statuses.changed
+        for store in self._stores.values():
+            store.listener = self._observe
+        self._starter = threading.Thread(target=self._begin, name="start", daemon=True)
+
+    def _connect(self, settings: Settings, applier: Applier | None, pace: Pace | None) -> Applier:
+        # Imported here: dev mode needs none of it.
+        from turbo_operator.kube.applier import KubernetesApplier  # noqa: PLC0415
+        from turbo_operator.kube.graphs import EventRecorder, KubernetesGraphs  # noqa: PLC0415
+
+        client = KubeClient.from_environment(settings.namespace, settings.kubeconfig)
+        self._writer = KubernetesGraphs(client)
+        self._watches = [ListWatch(client, store, self._stopping, pace) for store in self._stores.values()]
+        events = EventRecorder(client, self._stopping)
+        self._threads.append(events)
+        self._tell_event = events.tell
+        return applier or KubernetesApplier(client)
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to list, then to work."""
+        for store in self._stores.values():
+            if not self._watches:
+                store.synced.set()
+        for thread in (*self._watches, *self._threads):
+            thread.start()
+        self._starter.start()
+
+    def _begin(self) -> None:
+        """No graph is looked at before every cache has been filled once."""
+        for store in self._stores.values():
+            while not store.synced.wait(0.5):
+                if self._stopping.is_set():
+                    return
+        log.info("caches are synced", extra={"graphs": len(self._graphs.all()), "mode": self.mode})
+        self._reconciler.start()
+        self.statuses.start()
+        if self._sync is not None:
+            self._sync.start()
+
+    def stop(self, grace_s: float = GRACE_S) -> bool:
+        """Start no more writes and wait for those in flight; False if some were cut off."""
+        deadline = time.monotonic() + grace_s
+        self._stopping.set()
+        self.routes.close()
+        self.statuses.stop()
+        done = self._reconciler.stop(grace_s)
+        self.statuses.join(max(0.0, deadline - time.monotonic()))
+        return done
+
+    # -- health -------------------------------------------------------------------------------------------------
+
+    def synced(self) -> bool:
+        """Whether the APIGraphs are known."""
+        return self._graphs.synced.is_set()
+
+    def stuck(self) -> str | None:
+        """Why the loop does not work any more; None if it does. An API server that is away is no reason."""
+        if self._stopping.is_set():
+            return None
+        dead = [watch.name for watch in self._watches if watch.ident is not None and not watch.is_alive()]
+        return f"threads are gone: {', '.join(dead)}" if dead else self._reconciler.stuck()
+
+    def checks(self) -> dict[str, str]:
+        """Readiness by name: `ok` or what is wrong."""
+        checks = {}
+        if self._stopping.is_set():
+            checks["operator"] = "is stopping"
+        for kind, store in self._stores.items():
+            checks[f"cache {kind}"] = "ok" if store.synced.is_set() else "not yet synced"
+        for watch in self._watches:
+            silent_s = watch.silent_s()
+            if watch.last_error is not None:
+                checks[watch.name] = watch.last_error
+            elif silent_s > _SILENT_S:
+                checks[watch.name] = f"nothing heard for {silent_s:.0f} s"
+            else:
+                checks[watch.name] = "ok"
+        return checks
+
+    # -- what the HTTP API does -----------------------------------------------------------------------------------
+
+    def report(self, environment_id: str) -> bytes | None:
+        """The status of an environment as JSON; None if there is no such environment."""
+        refused = self._sync.refused.get(environment_id) if self._sync is not None else None
+        snapshot = self.statuses.get(environment_id)
+        if refused is None:
+            return None if snapshot is None else snapshot.encoded()
+        if snapshot is not None:
+            report = {**snapshot.report, "message": f"the builder's newest graph was not taken: {refused}"}
+        else:
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            report = {
+                "environmentId": environment_id,
+                "rootPackage": "",
+                **status(Refusal((refused,)), {}, Progress(0), Subject(0, ""), now=now),
+            }
+        return json.dumps(report, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def reconcile(self, spec: dict[str, Any], traceparent: str) -> tuple[list[Record], dict[str, Any]]:
+        """Write the APIGraph of a checked spec and carry it out; gives the actions and the status after them.
+
+        Raises:
+            GraphRefusedError: the APIGraph could not be written, or the reconcile did not end in time.
+        """
+        started = time.perf_counter()
+        seen = self.actions.newest
+        verb, obj = upsert(self._writer, self._graphs, spec, source="api", traceparent=traceparent)
+        name = obj["metadata"]["name"]
+        environment_id = str(spec["environmentId"])
+        if verb:
+            self._record(verb, environment_id, name, "POST /v1/reconcile", time.perf_counter() - started)
+        done: Future[list[Record]] = self._reconciler.request(name)
+        try:
+            done.result(_RECONCILE_TIMEOUT_S)
+        except FutureTimeoutError as error:
+            text = f"APIGraph {name} is written; carrying it out takes longer than {_RECONCILE_TIMEOUT_S:.0f} s"
+            raise GraphRefusedError(503, "timeout", text) from error
+        snapshot = self.statuses.compute(name)
+        report = snapshot.report if snapshot is not None else {}
+        return self.actions.since(seen, environment_id), report
+
+    def delete(self, environment_id: str) -> None:
+        """Delete an environment's APIGraph; garbage collection removes the rest.
+
+        Raises:
+            UnknownEnvironmentError: there is none.
+            GraphRefusedError: the API server said no.
+        """
+        name = names.graph_name(environment_id)
+        obj = self._graphs.get(name)
+        if obj is None:
+            raise UnknownEnvironmentError(environment_id)
+        if being_deleted(obj):
+            return
+        started = time.perf_counter()
+        remove(self._writer, self._graphs, obj)
+        self._record("Delete", environment_id, name, "DELETE /v1/environments", time.perf_counter() - started)
+
+    def _record(self, verb: str, environment_id: str, name: str, reason: str, duration_s: float) -> None:
+        action = Action(verb, names.GRAPH_KIND, name, "", reason)  # type: ignore[arg-type]
+        self.actions.record(environment_id, action, "ok", http_status=200, duration_s=duration_s)
+
+    # -- wiring ---------------------------------------------------------------------------------------------------
+
+    def _observe(self, kind: str, old: Object | None, new: Object | None) -> None:
+        if self._memory is not None and kind == names.GRAPH_KIND and old is not None and new is None:
+            self._collect(self._memory, old)
+        self._reconciler.observe(kind, old, new)
+        self.routes.observe(kind, old, new)
+
+    def _collect(self, memory: NoopApplier, graph: Object) -> None:
+        """Dev mode's garbage collection: the children of a graph that is gone."""
+        for obj in memory.collect(graph["metadata"]["uid"]):
+            self._stores[obj["kind"]].deleted(obj["metadata"]["name"], obj["metadata"]["uid"])
+
+    def _tell(self, graph: Object, kind: str, reason: str, message: str) -> None:
+        if self._tell_event is not None:
+            self._tell_event(graph, kind, reason, message, time.time())

@@ -1,0 +1,207 @@
+"""Keeps the status of every graph true: computes it whenever something changed, publishes it, writes it to the CR.
+
+It has threads of its own, so that reading a status never waits for writes, and a long apply shows its progress.
+"""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from turbo_operator import metrics
+from turbo_operator.core import names
+from turbo_operator.core.desired import Object
+from turbo_operator.core.graph import Graph
+from turbo_operator.core.plan import being_deleted
+from turbo_operator.core.status import Subject, status
+from turbo_operator.graphs import GraphWriter
+from turbo_operator.reconciler import Reconciler, Tell
+from turbo_operator.store import Store
+from turbo_operator.workqueue import WorkQueue
+
+_COALESCE_S = 0.1
+_WRITE_INTERVAL_S = 0.5
+_WRITE_INTERVAL_PER_COMPONENT_S = 0.005
+_WARNING_PHASES = frozenset({"Degraded", "Failed"})
+_TOLD_PHASES = frozenset({"Running", "Degraded", "Failed"})
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The published status of one environment."""
+
+    environment_id: str
+    uid: str
+    report: dict[str, Any]
+    """As served by the HTTP API."""
+    status: dict[str, Any]
+    """As written to the APIGraph."""
+
+    def encoded(self) -> bytes:
+        """The report as JSON."""
+        return json.dumps(self.report, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+class StatusKeeper:
+    """Computes, publishes and writes statuses."""
+
+    def __init__(
+        self,
+        graphs: Store,
+        reconciler: Reconciler,
+        writer: GraphWriter,
+        *,
+        simulated: bool,
+        tell: Tell,
+        threads: int = 2,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._graphs = graphs
+        self._reconciler = reconciler
+        self._writer = writer
+        self._simulated = simulated
+        self._tell = tell
+        self._clock = clock
+        self._queue = WorkQueue("status")
+        self._lock = threading.Lock()
+        self._snapshots: dict[str, Snapshot] = {}
+        self._written: dict[str, tuple[float, Mapping[str, Any], Any]] = {}
+        self._threads = [threading.Thread(target=self._work, name=f"status-{n}", daemon=True) for n in range(threads)]
+
+    def start(self) -> None:
+        """Begin; all graphs are computed once."""
+        for obj in self._graphs.all():
+            self._queue.add(obj["metadata"]["name"])
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Take no more work."""
+        self._queue.stop()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the writes in flight."""
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    def changed(self, name: str) -> None:
+        """The status of a graph may be another one."""
+        self._queue.add(name, _COALESCE_S)
+
+    def get(self, environment_id: str) -> Snapshot | None:
+        """The newest status of an environment, None if there is none."""
+        name = names.graph_name(environment_id)
+        with self._lock:
+            snapshot = self._snapshots.get(name)
+        if snapshot is None and self._graphs.get(name) is not None:
+            snapshot = self.compute(name)
+        return snapshot
+
+    def all(self) -> list[Snapshot]:
+        """The newest status of every environment, sorted by name."""
+        with self._lock:
+            return [self._snapshots[name] for name in sorted(self._snapshots)]
+
+    def compute(self, name: str) -> Snapshot | None:
+        """Compute and publish the status of one graph now; None if it does not exist."""
+        obj = self._graphs.get(name)
+        with self._lock:
+            before = self._snapshots.get(name)
+        if obj is None:
+            with self._lock:
+                self._snapshots.pop(name, None)
+                self._written.pop(name, None)
+            return None
+        metadata = obj["metadata"]
+        spec = obj.get("spec") or {}
+        graph = self._reconciler.spec_of(obj)
+        previous = before.status if before is not None and before.uid == metadata["uid"] else obj.get("status")
+        computed = status(
+            graph,
+            self._reconciler.observed(name, graph),
+            self._reconciler.progress(obj),
+            Subject(
+                generation=metadata.get("generation", 0),
+                build_id=str(spec.get("buildId") or ""),
+                deleting=being_deleted(obj),
+                previous=previous,
+            ),
+            now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock())),
+            simulated=self._simulated,
+        )
+        environment_id = graph.environment_id if isinstance(graph, Graph) else str(spec.get("environmentId") or name)
+        report = {"environmentId": environment_id, "rootPackage": str(spec.get("rootPackage") or ""), **computed}
+        snapshot = Snapshot(environment_id, metadata["uid"], report, computed)
+        with self._lock:
+            self._snapshots[name] = snapshot
+        return snapshot
+
+    def _work(self) -> None:
+        while (name := self._queue.get()) is not None:
+            try:
+                self._keep(name)
+                self._queue.succeeded(name)
+            except Exception:
+                delay = self._queue.failed(name)
+                log.exception("the status of %s could not be computed; again in %.1f s", name, delay)
+            finally:
+                self._queue.done(name)
+
+    def _keep(self, name: str) -> None:
+        snapshot = self.compute(name)
+        self._count_phases()
+        obj = self._graphs.get(name)
+        if snapshot is None or obj is None or obj["metadata"]["uid"] != snapshot.uid or being_deleted(obj):
+            return
+        if self._reconciler.progress(obj).generation != obj["metadata"].get("generation", 0):
+            return  # not yet compared in this process: what stands there is the better knowledge
+        self._write(name, obj, snapshot.status)
+
+    def _write(self, name: str, obj: Object, computed: dict[str, Any]) -> None:
+        present = obj.get("status") or {}
+        at, wanted, kept = self._written.get(name, (0.0, {}, None))
+        if present == computed or (computed == wanted and present == kept):
+            return  # as it should be; or as the API server keeps it
+        phase, before = computed["phase"], present.get("phase")
+        interval = max(_WRITE_INTERVAL_S, _WRITE_INTERVAL_PER_COMPONENT_S * len(computed["componentStatuses"]))
+        wait = at + interval - time.monotonic()
+        if wait > 0 and (phase == before or phase not in _TOLD_PHASES):
+            self._queue.add(name, wait)
+            return
+        result = self._writer.write_status(obj, computed)
+        metrics.STATUS_WRITES.labels(outcome=result.outcome).inc()
+        if result.outcome != "ok":
+            if result.http_status not in {404, 409, 422}:  # gone or replaced: the watch tells
+                delay = self._queue.failed(name, result.retry_after_s or 0.0)
+                log.warning("status of %s not written, again in %.1f s: %s", name, delay, result.message)
+            return
+        answer = result.obj or {}
+        self._written[name] = (time.monotonic(), computed, answer.get("status"))
+        if answer.get("status") != computed:
+            log.warning("the API server does not keep the status of %s as it was written: is the CRD older?", name)
+        self._graphs.put(answer)
+        if phase != before and phase in _TOLD_PHASES:
+            kind = "Warning" if phase in _WARNING_PHASES else "Normal"
+            self._tell(obj, kind, phase, _explained(computed))
+
+    def _count_phases(self) -> None:
+        counts = dict.fromkeys(("Deleting", "Failed", "Degraded", "Reconciling", "Deploying", "Running"), 0)
+        for snapshot in self.all():
+            counts[snapshot.status["phase"]] += 1
+        for phase, count in counts.items():
+            metrics.GRAPHS.labels(phase=phase).set(count)
+
+
+def _explained(computed: Mapping[str, Any]) -> str:
+    rows = computed["componentStatuses"]
+    if computed["phase"] == "Running":
+        return f"build {computed['buildId']}: all {len(rows)} components run"
+    degraded = next(c for c in computed["conditions"] if c["type"] == "Degraded")
+    return f"build {computed['buildId']}: {degraded['message']}"
