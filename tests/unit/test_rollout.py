@@ -120,7 +120,7 @@ def test_a_refusal_to_make_pods_is_hopeless_once_it_lasts():
 def test_a_progress_deadline_that_is_over_is_hopeless_and_says_what_hangs():
     """The words hold the deadline and the pod's own trouble."""
     over = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
-    warning = event("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")
+    warning = event("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503", count=9)
     live = deployment(replicas=1, updatedReplicas=1, conditions=[over])
     seen = state(live, [pod({"name": "operator", "state": {"running": {}}}, phase="Running")], [warning])
     assert seen.hopeless == (
@@ -203,6 +203,14 @@ def test_ordinary_waiting_is_not_hopeless_but_told():
     assert describe_pod(going) == "pod operator-abc is going away"
     assert describe_pod(ended) == ("pod operator-abc: container c ended with exit code 3: no config, restarted 1 times")
     assert describe_pod(pod()) == "pod operator-abc is Pending"
+
+
+def test_the_first_failed_probes_are_not_told():
+    """A container that has just begun fails some probes: no warning before the fifth."""
+    running = pod({"name": "c", "state": {"running": {}}}, phase="Running")
+    refused = "Readiness probe failed: connection refused"
+    assert describe_pod(running, [event("Unhealthy", refused, count=4)]) == "pod operator-abc is running but not ready"
+    assert describe_pod(running, [event("Unhealthy", refused, count=5)]).endswith(refused)
 
 
 def test_a_finished_init_container_is_no_trouble():

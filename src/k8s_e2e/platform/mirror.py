@@ -48,6 +48,7 @@ class Mirror:
         self._closed.set()
         with self._changed:
             watches = list(self._watches.values())
+            self._changed.notify_all()
         for watch in watches:
             watch.close()
         for thread in self._threads:
@@ -75,9 +76,10 @@ class Mirror:
             return list(self._objects.get(kind, {}).values())
 
     def changed(self, since: int, timeout_s: float) -> bool:
-        """Wait until `version` is past ``since``; false when ``timeout_s`` is over first."""
+        """Wait until `version` is past ``since``; false when ``timeout_s`` is over, or the mirror closed, first."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._version > since, timeout_s)
+            self._changed.wait_for(lambda: self._version > since or self._closed.is_set(), timeout_s)
+            return self._version > since
 
     def _follow(self, api_version: str, kind: str) -> None:
         while not self._closed.is_set():

@@ -1,5 +1,6 @@
 """The namespace of a run: made fresh, ours, and never somebody else's."""
 
+from contextlib import suppress
 from typing import Any
 
 from k8s_e2e.base.errors import EnvironmentFailure, WaitTimeout
@@ -12,6 +13,15 @@ RUN_ANNOTATION = "k8s-e2e/run"
 FIELD_MANAGER = "k8s-e2e-namespace"  # not the manifests' one: a Namespace in an overlay must not take our label off
 GONE_TIMEOUT_S = 120.0
 ACCOUNT_TIMEOUT_S = 30.0
+EMPTY_TIMEOUT_S = 5.0
+
+_WORKLOADS = (
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("batch/v1", "Job"),
+    ("apps/v1", "ReplicaSet"),
+)
 
 
 def claim(kube: Kube, namespace: str, run_id: str, progress: Progress, *, timeout_s: float = GONE_TIMEOUT_S) -> None:
@@ -52,6 +62,7 @@ def _clear(kube: Kube, namespace: str, progress: Progress, timeout_s: float) -> 
             raise EnvironmentFailure(message, hint=hint)
         run = metadata.get("annotations", {}).get(RUN_ANNOTATION, "unknown")
         progress(f"namespace {namespace} is left over from run {run}: deleting it")
+        _empty(kube, namespace)
         kube.delete("v1", "Namespace", namespace, uid=metadata["uid"])
     else:
         progress(f"namespace {namespace} is being deleted: waiting until it is gone")
@@ -65,6 +76,28 @@ def _clear(kube: Kube, namespace: str, progress: Progress, timeout_s: float) -> 
         wait_for(f"namespace {namespace} to be gone", probe, timeout_s=timeout_s, on_state=progress)
     except WaitTimeout as error:
         raise EnvironmentFailure(error.message, hint=hint) from error
+
+
+def _empty(kube: Kube, namespace: str) -> None:
+    """End workloads and pods at once: what the namespace controller would do, too, but with their grace periods.
+
+    It waits 5 s before it looks, and again for half of the longest grace period if a pod is left then: 5 s, not 10.
+    """
+    for api_version, kind in _WORKLOADS:
+        _delete_all(kube, api_version, kind, namespace, {"propagationPolicy": "Background"})
+    _delete_all(kube, "v1", "Pod", namespace, {"gracePeriodSeconds": 0})
+
+    def probe() -> Pending | bool:
+        left = len(kube.list("v1", "Pod", namespace)["items"])
+        return not left or Pending(f"{left} pods left")
+
+    with suppress(WaitTimeout):  # the namespace controller finishes what is left
+        wait_for(f"the pods of namespace {namespace} to be gone", probe, timeout_s=EMPTY_TIMEOUT_S)
+
+
+def _delete_all(kube: Kube, api_version: str, kind: str, namespace: str, options: dict[str, Any]) -> None:
+    body = {"apiVersion": "v1", "kind": "DeleteOptions", **options}
+    kube.request("DELETE", kube.resource(api_version, kind).path(namespace), body=body)
 
 
 def _remaining(namespace: dict[str, Any]) -> str:

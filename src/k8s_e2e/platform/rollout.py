@@ -13,6 +13,7 @@ from k8s_e2e.platform.mirror import Mirror
 
 CRASHES = 3  # a container that crashed so often is not waited for
 PULLS = 3  # likewise an image that failed to be pulled so often, for whatever reason
+PROBES = 5  # failed probes before they are worth telling
 SETTLE_S = 3.0  # refusals that may pass (a ConfigMap or ServiceAccount that is being made) must last this long
 TICK_S = 0.5  # time-dependent states are looked at this often even if nothing changes
 KINDS = (("apps/v1", "Deployment"), ("apps/v1", "ReplicaSet"), ("v1", "Pod"), ("v1", "Event"))
@@ -50,35 +51,36 @@ def wait_rollout(kube: Kube, namespace: str, *, timeout_s: float, progress: Prog
     """
     hint = f"kubectl get pods,events --namespace {namespace}"
     deadline = time.monotonic() + timeout_s
-    said = ""
+    said: dict[str, str] = {}
     with Mirror(kube, namespace, KINDS) as mirror:
         while True:
             version = mirror.version
-            now_s = time.time()
-            states = _states(mirror, now_s)
-            lost = [state.hopeless for state in states if state.hopeless]
+            states = _states(mirror, time.time()) if mirror.synced else {}
+            for name, state in states.items():
+                if said.get(name) != state.words:
+                    progress(state.words)
+                said[name] = state.words
+            lost = [state.hopeless for state in states.values() if state.hopeless]
             if lost:
                 raise RolloutFailed("; ".join(lost), hint=hint)
-            open_ones = [state.words for state in states if not state.done]
+            open_ones = [state.words for state in states.values() if not state.done]
             open_ones += [f"cannot read {kind}s: {error}" for kind, error in sorted(mirror.errors.items())]
             if mirror.synced and not open_ones:
-                progress(f"{len(states)} deployments available")
                 return
-            text = "; ".join(open_ones) or "reading the deployments"
-            if text != said:
-                progress(f"{len(states) - len(open_ones)} of {len(states)} deployments available; {text}")
-                said = text
             left = deadline - time.monotonic()
             if left <= 0:
-                what = f"{len(states)} deployments in namespace {namespace} to be available"
-                raise WaitTimeout(what, timeout_s=timeout_s, last=text, hint=hint)
+                what = f"the deployments in namespace {namespace} to be available"
+                raise WaitTimeout(what, timeout_s=timeout_s, last="; ".join(open_ones), hint=hint)
             mirror.changed(version, min(left, TICK_S))
 
 
-def _states(mirror: Mirror, now_s: float) -> list[State]:
+def _states(mirror: Mirror, now_s: float) -> dict[str, State]:
     sets, pods, events = mirror.objects("ReplicaSet"), mirror.objects("Pod"), mirror.objects("Event")
     deployments = sorted(mirror.objects("Deployment"), key=lambda obj: str(obj["metadata"]["name"]))
-    return [rollout_state(deployment, sets, pods, events, now_s=now_s) for deployment in deployments]
+    return {
+        deployment["metadata"]["name"]: rollout_state(deployment, sets, pods, events, now_s=now_s)
+        for deployment in deployments
+    }
 
 
 def rollout_state(
@@ -246,11 +248,16 @@ def _of(pod: Object, events: Iterable[Object]) -> list[Object]:
 
 
 def _newest_warning(events: list[Object]) -> str:
-    warnings = [event for event in events if event.get("type") == "Warning"]
+    warnings = [event for event in events if event.get("type") == "Warning" and not _starting(event)]
     newest = max(
         warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default={}
     )
     return " ".join(str(newest.get("message", "")).split())
+
+
+def _starting(event: Object) -> bool:
+    """Say whether it is a probe that fails because its container has just begun: the first few always do."""
+    return event.get("reason") == "Unhealthy" and event.get("count", 1) < PROBES
 
 
 def _last_pull(failed: list[Object]) -> str:
