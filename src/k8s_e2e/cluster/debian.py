@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from k8s_e2e.base import process
 from k8s_e2e.base.errors import EnvironmentFailure
 from k8s_e2e.base.progress import Progress
+from k8s_e2e.cluster import apt
 
 # Programs of nftables and iptables need libraries that the system may not have; this finds them beside the program.
 _WRAPPER = """\
@@ -19,21 +20,16 @@ LD_LIBRARY_PATH=$here/../lib XTABLES_LIBDIR=$here/../lib/xtables exec "$here/../
 _XTABLES = ("iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore")
 
 
-def available() -> bool:
-    """Say whether this is a system with apt and dpkg."""
-    return bool(shutil.which("apt-get") and shutil.which("dpkg"))
-
-
 def unpack(packages: Sequence[str], into: Path, *, timeout_s: float, progress: Progress) -> dict[str, str]:
-    """Download ``packages`` and unpack them below ``into/root``; return package -> version.
+    """Download exactly ``packages`` and unpack them below ``into/root``; return package -> version.
 
-    The system's package lists are used; where they are missing or old, fresh ones are fetched into a directory of
-    our own.
+    Installed or not, held or in conflict with what is installed: none of that matters here. The system's package
+    lists are used; where they are missing or old, fresh ones are fetched into a directory of our own.
 
     Raises:
         EnvironmentFailure: no apt here, or a package cannot be had.
     """
-    if not available():
+    if not apt.available():
         raise EnvironmentFailure("this is no Debian: it has no apt-get")
     progress(f"unpacking Debian packages into the cache (nothing is installed): {' '.join(packages)}")
     debs = into / "debs"
@@ -49,8 +45,8 @@ def unpack(packages: Sequence[str], into: Path, *, timeout_s: float, progress: P
         shutil.rmtree(lists)
     shutil.rmtree(into / "apt", ignore_errors=True)
     versions = {}
+    apt.unpack(sorted(debs.iterdir()), into / "root")
     for deb in sorted(debs.iterdir()):
-        process.run(["dpkg", "-x", deb, into / "root"], timeout_s=timeout_s)
         name, version, _ = unquote(deb.name).split("_", 2)
         versions[name] = version
     shutil.rmtree(debs)

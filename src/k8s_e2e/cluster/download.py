@@ -90,12 +90,12 @@ def _transfer(client: Client, url: str, target: Path, *, deadline: float) -> Non
     last = ""
     for _ in range(_ATTEMPTS):
         have = target.stat().st_size if target.exists() else 0
-        headers = {"Range": f"bytes={have}-"} if have else {}
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
         try:
             with client.stream("GET", url, headers=headers) as reply:
                 reply.raise_for_status()
                 with target.open("ab" if reply.status_code == _PARTIAL else "wb") as stream:
-                    for chunk in reply.iter_bytes(_CHUNK):
+                    for chunk in reply.iter_raw():
                         stream.write(chunk)
                         if time.monotonic() > deadline:
                             raise EnvironmentFailure(

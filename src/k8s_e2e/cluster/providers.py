@@ -1,17 +1,14 @@
 """Which provider a name means on this machine."""
 
 import os
-import shutil
 import sys
 
-from k8s_e2e.base import process
 from k8s_e2e.base.errors import UsageError
 from k8s_e2e.cluster.local.provider import LocalProvider
 from k8s_e2e.cluster.provider import Provider
 from k8s_e2e.model.settings import Settings
 
 NAMES = ("auto", "local", "kind", "existing")
-_ENGINE_S = 10.0
 
 
 def get_provider(name: str, settings: Settings) -> Provider:
@@ -32,14 +29,6 @@ def get_provider(name: str, settings: Settings) -> Provider:
 def can_run_local() -> bool:
     """Say whether this is root on Linux."""
     return sys.platform == "linux" and os.geteuid() == 0
-
-
-def docker_engine() -> str:
-    """Return the version of the Docker engine that answers; empty where none does."""
-    if not shutil.which("docker"):
-        return ""
-    done = process.run(["docker", "version", "--format", "{{.Server.Version}}"], timeout_s=_ENGINE_S, check=False)
-    return done.stdout.strip() if done.code == 0 else ""
 
 
 def _nothing_fits() -> Provider:

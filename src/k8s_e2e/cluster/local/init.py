@@ -55,7 +55,7 @@ def lay_out(root: Path, needs: list[Path]) -> None:
     for directory in private.values():
         directory.mkdir(parents=True, exist_ok=True)
     namespaces.mount_proc()
-    with namespaces.Kept([root, *needs], HIDDEN) as kept:
+    with namespaces.Kept(needs, HIDDEN) as kept:
         inside = os.open(root, os.O_PATH)
         for hidden, directory in private.items():
             if hidden != "/run":

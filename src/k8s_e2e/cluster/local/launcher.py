@@ -70,4 +70,7 @@ async def _abandoned(home: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])))
+    try:
+        main(Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])))
+    except OSError as refused:
+        sys.exit(f"this machine refuses what a cluster needs: {refused}")

@@ -30,7 +30,7 @@ def processes(root: Path) -> list[int]:
                 argv = (entry / "cmdline").read_bytes().split(b"\0")
                 if argv[1:4] == wanted:
                     found.append(int(entry.name))
-    return sorted(found, key=_started)
+    return sorted(found, key=lambda pid: (_started(pid), pid))
 
 
 def remove(root: Path, *, timeout_s: float) -> None:
