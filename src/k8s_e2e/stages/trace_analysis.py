@@ -2,6 +2,7 @@
 
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.parameters import TraceAnalysisParameters
+from k8s_e2e.model.traces import TraceAnalysis
 from k8s_e2e.stages.outcome import recorded
 from k8s_e2e.stages.table import Table
 from k8s_e2e.traces import analysis
@@ -19,6 +20,6 @@ def trace_analysis(parameters: TraceAnalysisParameters) -> Table:
     return analysis_table(analysed)
 
 
-def analysis_table(analysed: analysis.TraceAnalysis) -> Table:
+def analysis_table(analysed: TraceAnalysis) -> Table:
     """Return one row a trace, slowest first."""
     raise NotImplementedError
