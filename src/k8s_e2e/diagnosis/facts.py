@@ -111,8 +111,13 @@ class Facts:
         return []
 
     def around(self, tracked: Tracked) -> frozenset[str]:
-        """Return the refs of an object, its owners, all that those own, and the Services that select its pods."""
+        """Return the refs of an object, its owners, all that those own, and the Services that select its pods.
+
+        A Service counts with the pods behind it, as if it owned them.
+        """
         top = [tracked, *self.objects.owners(tracked)]
+        if tracked.kind == "Service":
+            top += [one for pod in self.objects.selected(tracked) for one in (pod, *self.objects.owners(pod))]
         found = {one.ref for one in top}
         for one in top:
             found |= {below.ref for below in self.objects.descendants(one)}

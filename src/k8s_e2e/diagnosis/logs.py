@@ -11,6 +11,7 @@ import msgspec
 from k8s_e2e.base import clock
 from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.observed import Observed
+from k8s_e2e.evidence.log_lines import parse_header
 
 READ_MOST = 32 * 1024 * 1024  # bytes of one log file that are looked at
 LINE_MOST = 64 * 1024  # bytes of one line that are parsed; the rest of it is skipped
@@ -91,7 +92,12 @@ def read(observed: Observed, file: LogFile, *, trouble_only: bool = False) -> It
     try:
         with file.path.open("rb") as stream:
             for number, raw in enumerate(stream, 1):
-                if not trouble_only or _TROUBLE.search(raw):
+                if raw.startswith(b"==> ") and (
+                    run := parse_header(raw[:LINE_MOST].decode("utf-8", "replace").rstrip())
+                ):
+                    if run.missed:
+                        observed.blind(f"{name}#L{number}", f"what run {run.number} of {run.container} said was missed")
+                elif not trouble_only or _TROUBLE.search(raw):
                     yield parse(raw, f"{name}#L{number}", file)
                 if stream.tell() > READ_MOST:
                     observed.blind(name, f"only its first {READ_MOST >> 20} MiB were looked at")

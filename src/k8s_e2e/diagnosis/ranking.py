@@ -31,13 +31,13 @@ def rank(facts: Facts, candidates: list[Candidate]) -> list[Finding]:
         upstream = next((other for other in kept if _explains(facts, other, one, related)), None)
         if upstream is None:
             kept.append(one)
-        else:
+        elif one.touches:  # what the failing step itself says stands at the head of the chain anyway
             folded.setdefault(upstream.finding.id, []).append(one.finding.title)
     return [_chained(facts, one, folded.get(one.finding.id, []), related) for one in kept]
 
 
 def _related(facts: Facts) -> frozenset[str]:
-    """Refs of the objects that the failing step or stage names, and of what belongs to them."""
+    """Refs of the objects that the failing step or stage names, of what belongs to them, and of what they call."""
     text = facts.failure_text
     if not text:
         return frozenset()
@@ -45,7 +45,19 @@ def _related(facts: Facts) -> frozenset[str]:
     for tracked in facts.objects.of():
         if len(tracked.name) > 2 and tracked.name in text and tracked.kind not in ("Namespace", "Node"):  # noqa: PLR2004
             found |= facts.around(tracked)
-    return frozenset(found)
+    return _with_dependencies(facts, found)
+
+
+def _with_dependencies(facts: Facts, refs: set[str]) -> frozenset[str]:
+    """Add the Services that the pods among ``refs`` name as hosts, with what is behind those, and so on."""
+    services = {service.ref: service for service in facts.objects.of("Service")}
+    todo = {host for ref in refs for host in facts.hosts.get(ref, ())} - refs
+    while todo:
+        behind = facts.around(services[todo.pop()])
+        new = behind - refs
+        refs |= behind
+        todo |= {host for ref in new for host in facts.hosts.get(ref, ())} - refs
+    return frozenset(refs)
 
 
 def _judge(facts: Facts, one: Candidate, *, passed: bool, near: bool) -> Candidate:

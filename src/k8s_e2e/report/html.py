@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from k8s_e2e.base.text import lines, one_line
 from k8s_e2e.model.layout import RunDir
-from k8s_e2e.model.story import Timeline
+from k8s_e2e.model.story import Timeline, TimelineItem
 from k8s_e2e.report.model import Image, Report
 from k8s_e2e.report.timeline import LANES
 from k8s_e2e.report.timeline_text import span_s
@@ -83,7 +83,7 @@ def _data(timeline: Timeline) -> str:
     packed: list[list[Any]] = []
     for item in timeline.items:
         row = rows[item.lane, item.row if item.lane != "stages" else ""]
-        labels.setdefault(row, (item.lane, item.title if item.lane == "steps" else item.row or item.lane))
+        labels.setdefault(row, (item.lane, _row_label(item)))
         packed.append([row, item.start_s, item.end_s, item.status, item.title, item.detail, item.ref])
     value = {
         "epoch": timeline.epoch,
@@ -93,6 +93,12 @@ def _data(timeline: Timeline) -> str:
     }
     text = msgspec.json.encode(value).decode()
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _row_label(item: TimelineItem) -> str:
+    if item.lane == "stages":
+        return item.lane
+    return item.title if item.lane == "steps" else item.row or item.lane
 
 
 def _pictures(report: Report, run: RunDir) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The timeline in Chrome's trace-event JSON, which Perfetto opens.
 
-Source of the format: "Trace Event Format" (events ``X`` complete, ``i`` instant, ``M`` metadata; times in microseconds).
+Source of the format: "Trace Event Format" (events ``X`` complete, ``i`` instant, ``M`` metadata; microseconds).
 """
 
 from typing import Any

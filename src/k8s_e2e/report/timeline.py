@@ -96,9 +96,16 @@ def _step(step: StepResult, start: float) -> TimelineItem:
 
 
 def _pods(facts: Facts) -> Iterator[TimelineItem]:
-    horizon = max((time for time in (seconds(row.value.seen) for row in facts.observed.history) if time), default=None)
+    horizon = _horizon(facts)
     for pod in facts.pods:
         yield from _pod(pod, horizon)
+
+
+def _horizon(facts: Facts) -> float | None:
+    """When nobody looked any more: the end of the last stage that observes, or the last revision seen."""
+    ends = [seconds(stage.started) or 0.0 for stage in facts.observed.record.stages if stage.name not in DERIVED_STAGES]
+    seen = [seconds(row.value.seen) or 0.0 for row in facts.observed.history]
+    return max([*ends, *seen], default=None)
 
 
 def _pod(pod: Pod, horizon: float | None) -> Iterator[TimelineItem]:

@@ -134,6 +134,8 @@ def _bar(axes: "Axes", number: int, item: TimelineItem, end: float, lane: str) -
     if word and took / end > _LETTERS_S * len(word):
         middle = item.start_s + took / 2
         style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": "white", "zorder": 4}
+        if item.status in _HATCH:
+            style["bbox"] = {"facecolor": colour, "edgecolor": "none", "pad": 1.5}
         axes.text(middle, number, word, fontweight="bold", **style)
 
 

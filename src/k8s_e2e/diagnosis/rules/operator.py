@@ -14,7 +14,7 @@ _DENIED = re.compile(
     r'User \\*"system:serviceaccount:([^":\\]+):([^"\\]+)\\*" cannot (\w+) resource \\*"([^"\\]+)\\*" '
     r'in API group \\*"([^"\\]*)\\*"'
 )
-_DONE = ("", "ok", "success", "succeeded", "applied", "created", "updated", "deleted", "done", "unchanged")
+_DONE = ("", "ok", "success", "succeeded", "applied", "created", "updated", "deleted", "done", "unchanged", "skipped")
 _HTTP_ERROR = 400
 
 
@@ -26,11 +26,11 @@ def find(facts: Facts) -> Iterator[Candidate]:
 
 
 def _denials(facts: Facts) -> Iterator[Candidate]:
-    said: dict[tuple[str, str, str, str], list[tuple[str, str]]] = {}
+    said: dict[tuple[str, str, str, str], list[tuple[str, str, str]]] = {}
     for pointer, time, text in _texts(facts):
         for match in _DENIED.finditer(text):
             key = (match[2], match[3], match[4], match[5])
-            said.setdefault(key, []).append((time, pointer))
+            said.setdefault(key, []).append((time, pointer, text))
     by_account: dict[str, list[tuple[str, str, str]]] = {}
     for account, verb, resource, group in said:
         by_account.setdefault(account, []).append((verb, resource, group))
@@ -47,9 +47,9 @@ def _denials(facts: Facts) -> Iterator[Candidate]:
             title=one_line(f"ServiceAccount/{account} may not {words}", 200),
             object=f"ServiceAccount/{account}",
             time=seen[0][0],
-            detail=f"the API server refused {len(seen)} request(s) with 403",
+            detail=one_line(f"refused {len(seen)} time(s); the first: {seen[0][2]}"),
             because=[f"{pod.controller or pod.tracked.ref} runs as {account}" for pod in users[:1]],
-            evidence=list(dict.fromkeys(pointer for _, pointer in seen))[:5],
+            evidence=list(dict.fromkeys(pointer for _, pointer, _ in seen))[:5],
             disproof="a successful request of that kind by the same account later in the run",
             next_command=f"kubectl auth can-i --list -n {namespace} --as=system:serviceaccount:{namespace}:{account}",
             fix=f"grant to {account} in its Role: {words}",

@@ -20,6 +20,8 @@ def find(facts: Facts) -> Iterator[Candidate]:
         if not failed or about in seen or (pod.deleting and pod.ready):
             continue
         row, match = failed[-1]
+        if pod.ready_after(row.value.time):
+            continue  # every start of a pod fails a probe or two: no news once it is ready
         crashed = any(not end.stopping and end.code not in (0, 137, 143) for one in pod.containers for end in one.exits)
         seen.add(about)
         finding = Finding(
@@ -37,4 +39,4 @@ def find(facts: Facts) -> Iterator[Candidate]:
             fix="mend what the probe asks (path, port, timeout), or what the container answers to it",
         )
         level = CONSEQUENCE if crashed else CAUSE
-        yield Candidate(finding, level, facts.around(pod.tracked), recovered=pod.ready_after(row.value.time))
+        yield Candidate(finding, level, facts.around(pod.tracked))

@@ -34,7 +34,7 @@ FAULTS = {
     "ci": "the CI system",
     "unknown": "not known",
 }
-_CHAIN = 6  # links shown on the first screen
+_CHAIN = 5  # links shown on the first screen
 
 
 def section(facts: Facts, findings: Findings) -> Section:
@@ -49,7 +49,7 @@ def section(facts: Facts, findings: Findings) -> Section:
     blocks: list[Block] = [Bullets(tuple(items))]
     failure = facts.verdict.failure
     if failure is not None and failure.step is not None and failure.step.diff:
-        blocks.append(Pre(failure.step.diff, label("Difference (expected, actual) of", " ", Code(failure.id))))
+        blocks.append(Pre(failure.step.diff, label("Difference (expected, actual) of", Code(failure.id))))
     if others:
         blocks.append(_others(others))
     return Section(1, "Verdict and cause", tuple(blocks), ("findings.json", "k8s-e2e-results.json"))
@@ -100,8 +100,10 @@ def _finding(finding: Finding) -> list[Line | list[Line]]:
     if len(finding.because) > 1:
         links: list[Line] = [Code(one_line(link, 220)) for link in finding.because]
         if len(links) > _CHAIN:
-            links = [*links[: _CHAIN // 2], f"({len(links) - _CHAIN} more in findings.json)", *links[-_CHAIN // 2 :]]
+            links = [*links[:2], f"({len(links) - _CHAIN} more in findings.json)", *links[2 - _CHAIN :]]
         items += ["Because, symptom first:", links]
+    if finding.detail and finding.detail not in finding.title:
+        items.append(label("Detail", Code(finding.detail)))
     if finding.evidence:
         items.append(label("Evidence", *_pointers(finding.evidence)))
     for name, text in (("Next", finding.next_command), ("Fix", finding.fix), ("Disproved by", finding.disproof)):

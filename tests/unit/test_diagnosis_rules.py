@@ -1,0 +1,276 @@
+"""Each rule fires on the run that shows its fault, points at lines that prove it, and is silent on a healthy run."""
+
+import json
+
+import pytest
+from tests.unit import run_builder as made
+
+from k8s_e2e.diagnosis import diagnose
+from k8s_e2e.diagnosis.facts import Facts
+from k8s_e2e.diagnosis.observed import Observed
+from k8s_e2e.model.run import ImageRecord
+from k8s_e2e.model.story import Finding, Findings
+
+
+def found(builder: made.RunBuilder) -> Findings:
+    """Write the run and diagnose it."""
+    return diagnose(builder.write())
+
+
+def top(builder: made.RunBuilder) -> Finding:
+    """Return the best explanation of the run."""
+    return found(builder).findings[0]
+
+
+def proof(builder: made.RunBuilder, finding: Finding) -> str:
+    """Return the text of every line that the finding's pointers name."""
+    text = ""
+    for pointer in finding.evidence:
+        file, _, line = pointer.partition("#L")
+        if line:
+            text += builder.run.path(file).read_text("utf-8").splitlines()[int(line) - 1]
+    return text
+
+
+def test_a_healthy_run_has_no_finding(tmp_path):
+    """A run that passed says nothing, although probes failed at start and a graph was not ready at first."""
+    assert found(made.green(tmp_path)) == Findings()
+
+
+def test_findings_are_written_and_the_same_each_time(tmp_path):
+    """findings.json holds what was returned, byte for byte the same when worked out again."""
+    builder = made.red_image(tmp_path)
+    first = found(builder)
+    written = builder.run.findings.read_bytes()
+    assert json.loads(written)["findings"][0]["id"] == first.findings[0].id
+    diagnose(builder.run)
+    assert builder.run.findings.read_bytes() == written
+
+
+def test_image_that_does_not_exist(tmp_path):
+    """The image is named with who asks for it; the test's data is at fault when a custom resource declares it."""
+    builder = made.red_image(tmp_path)
+    finding = top(builder)
+    assert finding.id == "image-absent:Deployment/deploy-users"
+    assert (finding.severity, finding.fault) == ("error", "data")
+    assert "example.test/users:nope" in finding.title
+    assert finding.because[0].startswith("step users/02")
+    assert finding.because[-1] == finding.title
+    assert any("APIGraph/env-1 asks for the image" in link for link in finding.because)
+    assert "manifest unknown" in proof(builder, finding)
+
+
+def test_one_cause_swallows_its_symptoms(tmp_path):
+    """Rollout, custom resource and step are links of the cause's chain, not findings beside it."""
+    findings = found(made.red_image(tmp_path)).findings
+    assert [finding.id for finding in findings] == ["image-absent:Deployment/deploy-users"]
+    assert any("Deployment/deploy-users is not available" in link for link in findings[0].because)
+
+
+def test_image_that_was_never_loaded(tmp_path):
+    """A loaded image that the node does not have is the infrastructure's fault, and the deploy stage names no step."""
+    builder = made.RunBuilder(tmp_path)
+    builder.stage("deploy", 0, 60, "failed", "waited 60 s for rollout; last seen: registry 0/1", exit_code=1)
+    builder.stage("test", 60, 0, "skipped")
+    builder.record.images = [ImageRecord("turbo-engine/registry:e2e")]
+    deployment = builder.deployment(10, "registry", available=0, image="turbo-engine/registry:e2e")
+    rs = builder.replica_set(10, "registry-5c", deployment)
+    waiting = {"waiting": {"reason": "ErrImageNeverPull", "message": "Container image is not present with pull policy"}}
+    builder.pod(11, "registry-5c-x", owner=rs, image="turbo-engine/registry:e2e", state=waiting)
+    finding = top(builder)
+    assert finding.id == "image-never:Deployment/registry"
+    assert finding.fault == "infrastructure"
+    assert finding.because[0].startswith("stage deploy: waited 60 s")
+
+
+def test_crash_names_its_last_words(tmp_path):
+    """The exception in the crashed container's log is the title, its line the evidence."""
+    builder = made.red_crash(tmp_path)
+    finding = top(builder)
+    assert finding.id == "crash:Deployment/deploy-users/main"
+    assert finding.title.endswith("KeyError: 'DATABASE_URL'")
+    assert "KeyError: 'DATABASE_URL'" in proof(builder, finding)
+    assert finding.next_command == "tail -n 40 k8s/logs/deploy-users-9a-c3/main.previous.txt"
+
+
+def test_out_of_memory(tmp_path):
+    """A container killed for memory is told apart from one that crashed."""
+    builder = made.green(tmp_path)
+    deployment = builder.deployment(50, "hungry", available=0)
+    rs = builder.replica_set(50, "hungry-1", deployment)
+    killed = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": made.at(55)}}
+    loop = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
+    builder.pod(50, "hungry-1-a", owner=rs, change="ADDED")
+    builder.pod(55, "hungry-1-a", owner=rs, state=loop, last=killed, restarts=3)
+    made.fail(builder, last_seen="Deployment/hungry 0 of 1")
+    assert top(builder).id == "oom:Deployment/hungry/main"
+
+
+def test_a_container_that_was_asked_to_stop_has_not_crashed(tmp_path):
+    """Exit codes of a pod that is being deleted are no finding, even when the run failed for another reason."""
+    builder = made.green(tmp_path)
+    pod = builder.pod(50, "gone-1", ready=True)
+    pod["metadata"]["deletionTimestamp"] = made.at(60)
+    pod["status"]["containerStatuses"][0]["state"] = {
+        "terminated": {"exitCode": 143, "reason": "Error", "finishedAt": made.at(61)}
+    }
+    builder.object(61, pod)
+    builder.object(62, pod, "DELETED")
+    made.fail(builder, last_seen="something else")
+    assert not any("gone-1" in finding.title for finding in found(builder).findings)
+
+
+def test_operator_without_permission(tmp_path):
+    """A denial is found in the log, named with verb, resource and account, and explains what was never made."""
+    builder = made.red_rbac(tmp_path)
+    findings = found(builder).findings
+    assert [finding.id for finding in findings] == ["rbac:ServiceAccount/operator"]
+    assert findings[0].title == "ServiceAccount/operator may not create deployments.apps"
+    assert "is forbidden" in findings[0].detail
+    assert "cannot create resource" in proof(builder, findings[0])
+
+
+def test_missing_config_map(tmp_path):
+    """A pod that waits for a ConfigMap names it."""
+    builder = made.green(tmp_path)
+    waiting = {"waiting": {"reason": "CreateContainerConfigError", "message": 'configmap "cm-users" not found'}}
+    builder.pod(50, "lonely-1", state=waiting)
+    made.fail(builder, last_seen="Pod/lonely-1")
+    assert top(builder).id == "config-missing:Pod/lonely-1/ConfigMap/cm-users"
+
+
+def test_unschedulable(tmp_path):
+    """A pod that no node takes is found with the scheduler's own words."""
+    builder = made.green(tmp_path)
+    builder.pod(50, "big-1", scheduled=False)
+    made.fail(builder, last_seen="Pod/big-1 Pending")
+    finding = top(builder)
+    assert finding.id == "unschedulable:Pod/big-1"
+    assert "Insufficient cpu" in finding.title
+    assert finding.fault == "infrastructure"
+
+
+def test_quota_leaves_no_pod(tmp_path):
+    """When no pod exists the ReplicaSet's event is the evidence."""
+    builder = made.green(tmp_path)
+    deployment = builder.deployment(50, "shop", available=0)
+    builder.replica_set(50, "shop-1", deployment)
+    builder.event(
+        51, "ReplicaSet/shop-1", "FailedCreate", "pods is forbidden: exceeded quota: small, requested: pods=1"
+    )
+    made.fail(builder, last_seen="Deployment/shop 0 of 1")
+    finding = top(builder)
+    assert finding.id == "quota:Deployment/shop"
+    assert "exceeded quota" in proof(builder, finding)
+
+
+def test_probe_that_never_passes(tmp_path):
+    """A running pod that is never ready is explained by its probe."""
+    builder = made.green(tmp_path)
+    deployment = builder.deployment(50, "slow", available=0)
+    rs = builder.replica_set(50, "slow-1", deployment)
+    builder.pod(51, "slow-1-a", owner=rs, state={"running": {}})
+    builder.event(
+        60, "Pod/slow-1-a", "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 500", count=9
+    )
+    made.fail(builder, last_seen="Deployment/slow 0 of 1")
+    assert top(builder).id == "probe-readiness:Deployment/slow"
+
+
+def test_a_dependency_explains_the_crash_of_its_user(tmp_path):
+    """Builder crashes because registry does: one finding, and the user's crash is in its chain."""
+    builder = made.green(tmp_path)
+    loop = {"waiting": {"reason": "CrashLoopBackOff", "message": ""}}
+    for second, name, env in ((50, "store", {}), (52, "user", {"STORE_URL": "http://store:8081"})):
+        deployment = builder.deployment(second, name, available=0)
+        rs = builder.replica_set(second, f"{name}-1", deployment)
+        ended = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": made.at(second + 1)}}
+        builder.pod(
+            second + 1, f"{name}-1-a", owner=rs, state=loop, last=ended, restarts=4, env=env, labels={"app": name}
+        )
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name},
+            "spec": {"selector": {"app": name}},
+        }
+        builder.object(50, service)
+    made.fail(builder, last_seen="Deployment/user 0 of 1")
+    causes = [finding for finding in found(builder).findings if finding.severity == "error"]
+    assert [finding.id for finding in causes] == ["crash:Deployment/store/main"]
+    assert any("Deployment/user" in link for link in causes[0].because)
+
+
+def test_a_cause_that_came_after_the_failure_is_none(tmp_path):
+    """What began after the failing step was over, and has nothing to do with it, is a warning at most."""
+    builder = made.red_image(tmp_path)
+    ended = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": made.at(88)}}
+    builder.pod(88, "late-1", state=ended, restarts=5)
+    findings = found(builder).findings
+    assert [(finding.id.split(":")[0], finding.severity) for finding in findings] == [
+        ("image-absent", "error"),
+        ("crash", "warning"),
+    ]
+
+
+def test_no_answer_from_a_healthy_service_is_the_harness(tmp_path):
+    """A request without answer, with a ready pod behind the service, points at the port-forward."""
+    builder = made.green(tmp_path)
+    made.fail(builder)
+    builder.results.scenarios[0].steps[1].kind = "http"
+    builder.requests.append(made.request(55, "users/02", "registry", 0, "connection reset"))
+    finding = top(builder)
+    assert finding.id == "no-answer:Service/registry"
+    assert finding.fault == "harness"
+
+
+def test_an_unexplained_failure_says_so(tmp_path):
+    """Without evidence of a cause the finding says what is known, and that no rule explains it."""
+    builder = made.green(tmp_path)
+    made.fail(builder, last_seen="phase Building")
+    finding = top(builder)
+    assert (finding.id, finding.fault) == ("step:users/02", "unknown")
+    assert "No rule found" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("code", "rule", "fault"),
+    [(3, "environment", "infrastructure"), (4, "watchdog", "harness"), (5, "kernel-died", "infrastructure")],
+)
+def test_a_deploy_that_never_applied_anything(tmp_path, code, rule, fault):
+    """A failed stage is found with its own error line, and the platform is not blamed."""
+    builder = made.RunBuilder(tmp_path)
+    builder.stage("deploy", 0, 5, "failed", "cannot build turbo-engine/registry:e2e", exit_code=code)
+    finding = top(builder)
+    assert (finding.id, finding.fault) == (f"{rule}:deploy", fault)
+    assert "cannot build turbo-engine/registry:e2e" in finding.title
+
+
+def test_a_run_cut_short_is_no_defect_of_the_product(tmp_path):
+    """A run stopped from outside is the CI system's doing."""
+    builder = made.green(tmp_path)
+    builder.stage("test", 30, 20, "interrupted", "stopped by signal 15", exit_code=143)
+    finding = top(builder)
+    assert (finding.id, finding.fault) == ("interrupted:test", "ci")
+
+
+def test_last_lines_of_history_may_be_cut_or_foreign(tmp_path):
+    """A half-written line and invalid UTF-8 are blind spots; the rest is diagnosed all the same."""
+    builder = made.red_image(tmp_path)
+    run = builder.write()
+    with run.history.open("ab") as stream:
+        stream.write(b'\xff\xfe{"seen": 1}\n{"seen": "2026')
+    result = diagnose(run)
+    assert result.findings[0].id == "image-absent:Deployment/deploy-users"
+    assert any("k8s/history.jsonl" in spot and "2 unreadable" in spot for spot in result.blind_spots)
+
+
+def test_a_missed_container_run_is_a_blind_spot(tmp_path):
+    """A log header that ends in `missed` is told."""
+    builder = made.red_image(tmp_path)
+    run = builder.write()
+    with (run.pod_logs / "registry-5c-x1" / "main.txt").open("a") as stream:
+        stream.write("==> registry-5c-x1/main run=3 uid=u missed <==\n")
+    facts = Facts(Observed(run))
+    assert facts.last_words("registry-5c-x1", "main")
+    assert any("run 3 of main" in why for why in facts.observed.blind_spots.values())
