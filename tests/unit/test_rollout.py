@@ -120,7 +120,7 @@ def test_a_refusal_to_make_pods_is_hopeless_once_it_lasts():
 def test_a_progress_deadline_that_is_over_is_hopeless_and_says_what_hangs():
     """The words hold the deadline and the pod's own trouble."""
     over = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
-    warning = event("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503", count=9)
+    warning = event("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503", count=15)
     live = deployment(replicas=1, updatedReplicas=1, conditions=[over])
     seen = state(live, [pod({"name": "operator", "state": {"running": {}}}, phase="Running")], [warning])
     assert seen.hopeless == (
@@ -192,7 +192,9 @@ def test_ordinary_waiting_is_not_hopeless_but_told():
     done = pod(phase="Running", conditions=[{"type": "Ready", "status": "True"}])
     going = pod()
     going["metadata"]["deletionTimestamp"] = START
-    ended = pod({"name": "c", "state": {"terminated": {"exitCode": 3, "message": "no\nconfig"}}, "restartCount": 1})
+    ended = pod(
+        {"name": "c", "state": {"terminated": {"exitCode": 3, "message": "Traceback\n no config\n"}}, "restartCount": 1}
+    )
     assert [hopeless(each, now_s=NOW_S) for each in (creating, unscheduled, done, going, ended)] == [None] * 5
     assert describe_pod(creating) == "pod operator-abc is ContainerCreating"
     assert describe_pod(creating, [mount]) == (
@@ -206,11 +208,19 @@ def test_ordinary_waiting_is_not_hopeless_but_told():
 
 
 def test_the_first_failed_probes_are_not_told():
-    """A container that has just begun fails some probes: no warning before the fifth."""
+    """A container that has just begun fails some probes: no warning before the fifteenth."""
     running = pod({"name": "c", "state": {"running": {}}}, phase="Running")
     refused = "Readiness probe failed: connection refused"
-    assert describe_pod(running, [event("Unhealthy", refused, count=4)]) == "pod operator-abc is running but not ready"
-    assert describe_pod(running, [event("Unhealthy", refused, count=5)]).endswith(refused)
+    assert describe_pod(running, [event("Unhealthy", refused, count=14)]) == "pod operator-abc is running but not ready"
+    assert describe_pod(running, [event("Unhealthy", refused, count=15)]).endswith(refused)
+
+
+def test_a_back_off_of_the_past_is_not_told_of_a_running_pod():
+    """Of a running container only its probes count; of a waiting one everything else."""
+    events = [event("BackOff", "Back-off restarting"), event("Unhealthy", "Readiness probe failed", count=99)]
+    running = pod({"name": "c", "state": {"running": {}}}, phase="Running")
+    assert describe_pod(running, events) == "pod operator-abc is running but not ready: Readiness probe failed"
+    assert describe_pod(pod(waiting("ContainerCreating")), events).endswith(": Back-off restarting")
 
 
 def test_a_finished_init_container_is_no_trouble():

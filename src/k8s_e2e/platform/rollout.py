@@ -13,7 +13,8 @@ from k8s_e2e.platform.mirror import Mirror
 
 CRASHES = 3  # a container that crashed so often is not waited for
 PULLS = 3  # likewise an image that failed to be pulled so often, for whatever reason
-PROBES = 5  # failed probes before they are worth telling
+PROBES = 15  # failed probes before they are worth telling
+LAST_LINE = 300  # characters told of the last line that a container said
 SETTLE_S = 3.0  # refusals that may pass (a ConfigMap or ServiceAccount that is being made) must last this long
 TICK_S = 0.5  # time-dependent states are looked at this often even if nothing changes
 KINDS = (("apps/v1", "Deployment"), ("apps/v1", "ReplicaSet"), ("v1", "Pod"), ("v1", "Event"))
@@ -183,11 +184,12 @@ def describe_pod(pod: Object, events: Iterable[Object] = ()) -> str:
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
         return f"pod {name} is not scheduled: {scheduled.get('message', '')}"
-    warning = _newest_warning(_of(pod, events))
+    running = status.get("phase") == "Running"
+    warning = _newest_warning(_of(pod, events), probes=running)
     for container in _containers(status):
         if words := _container_trouble(container, warning, init=container in status.get("initContainerStatuses", ())):
             return f"pod {name}{words}"
-    state = "running but not ready" if status.get("phase") == "Running" else status.get("phase", "new")
+    state = "running but not ready" if running else status.get("phase", "new")
     return f"pod {name} is {state}" + (f": {warning}" if warning else "")
 
 
@@ -247,17 +249,23 @@ def _of(pod: Object, events: Iterable[Object]) -> list[Object]:
     return [event for event in events if event.get("involvedObject", {}).get("uid") == uid]
 
 
-def _newest_warning(events: list[Object]) -> str:
-    warnings = [event for event in events if event.get("type") == "Warning" and not _starting(event)]
-    newest = max(
-        warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default={}
-    )
+def _newest_warning(events: list[Object], *, probes: bool) -> str:
+    """Return the message of the newest warning: of a running container's probes, or of all but probes.
+
+    The first few probes of a container that has just begun always fail: they are not told.
+    """
+    warnings = [
+        event
+        for event in events
+        if event.get("type") == "Warning" and (event.get("reason") == "Unhealthy") == probes
+        if not probes or event.get("count", 1) >= PROBES
+    ]
+    newest = max(warnings, key=_seen, default={})
     return " ".join(str(newest.get("message", "")).split())
 
 
-def _starting(event: Object) -> bool:
-    """Say whether it is a probe that fails because its container has just begun: the first few always do."""
-    return event.get("reason") == "Unhealthy" and event.get("count", 1) < PROBES
+def _seen(event: Object) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def _last_pull(failed: list[Object]) -> str:
@@ -270,8 +278,9 @@ def _crash(container: Object) -> str:
     words = f"container {container.get('name')} ended with exit code {ended.get('exitCode', 'unknown')}"
     if ended.get("reason") not in (None, "Error", "Completed"):
         words += f" ({ended['reason']})"
-    if ended.get("message"):
-        words += f": {' '.join(ended['message'].split())}"
+    said = str(ended.get("message", "")).strip().splitlines()
+    if said:
+        words += f": {said[-1].strip()[:LAST_LINE]}"
     times = container.get("restartCount", 0)
     return f"{words}, restarted {times} times" if times else words
 
