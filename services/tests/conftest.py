@@ -17,7 +17,7 @@ settings.register_profile("services", deadline=None, max_examples=60)
 settings.load_profile("services")
 
 
-def eventually(look: Callable[[], Any], until: Callable[[Any], Any] = bool, timeout_s: float = 10.0) -> Any:
+def eventually(look: Callable[[], Any], until: Callable[[Any], Any] = bool, timeout_s: float = 20.0) -> Any:
     """Look until what is seen is as wanted; names the last thing seen when it never is."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -43,6 +43,7 @@ class Platform:
     operator: Any
     spans: Any
     upstream: str
+    collector: str
 
     def publish(self, name: str, version: str = "1.0.0", *, needs: dict[str, str] | None = None, **more: Any) -> Any:
         """Publish a package; the answer."""
@@ -97,7 +98,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         registry, petstore = service("registry"), service("petstore")
         gateway = service("gateway", CONFIG_URL=f"{operator_url}/v1/gateway-config")
         registry.wait(), petstore.wait()
-        builder = service("builder", REGISTRY_URL=registry.url, REGISTRY_PATIENCE_S="3")
+        builder = service("builder", REGISTRY_URL=registry.url, REGISTRY_PATIENCE_S="60")
         orchestrator = service("orchestrator", UPSTREAM_URL=petstore.url)
         builder.wait()
         operator.builder_url = builder.url
@@ -117,6 +118,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
             operator=operator,
             spans=spans,
             upstream=upstream_url,
+            collector=collector_url,
         )
 
 
@@ -128,7 +130,20 @@ def _operator_as_usual(request: pytest.FixtureRequest) -> Iterator[None]:
         operator = request.getfixturevalue("platform").operator
         operator.forced.clear()
         operator.down = False
-        operator.route([])
+
+
+@pytest.fixture
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """Start a service of the test's own: ``launch(name, **variables)``."""
+    with ExitStack() as stack:
+
+        def start(name: str, *, wait: bool = True, **env: str) -> Any:
+            made = processes.Service(name, tmp_path_factory.mktemp(name), env)
+            stack.callback(made.close)
+            made.spawn()
+            return made.wait() if wait else made
+
+        yield start
 
 
 @pytest.fixture

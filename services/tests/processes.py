@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-START_S = 30.0
+START_S = 90.0
 
 
 class Service:
@@ -103,6 +103,14 @@ class Service:
         """Leave it running for the next test, however this one ended."""
         if self.stopped:
             self.start()
+
+    def ended(self) -> int:
+        """Wait until it ends by itself; the exit code."""
+        assert self._process is not None
+        assert self._reader is not None
+        code = self._process.wait(START_S)
+        self._reader.join(START_S)
+        return code
 
     def kill(self) -> None:
         """``kill -9``."""

@@ -112,15 +112,14 @@ def test_log_is_live_and_a_build_waits_for_a_registry_that_is_away(platform: Pla
         platform.registry.restart_if_stopped()
 
 
-def test_build_fails_when_registry_stays_away(platform: Platform, root: str) -> None:
+def test_build_fails_when_registry_stays_away(launch: Any) -> None:
     """After its patience the build fails in resolve, naming the package and the registry."""
-    platform.registry.kill()
-    try:
-        failed = ended(platform, build(platform, root, unique("e"))["id"])
-    finally:
-        platform.registry.start()
+    builder = launch("builder", REGISTRY_URL="http://127.0.0.1:9", REGISTRY_PATIENCE_S="0.2")
+    body = {"environmentId": "e", "rootPackageName": "users"}
+    path = f"/v1/builds/{builder.http.post('/v1/builds', json=body).json()['id']}"
+    failed = eventually(lambda: builder.http.get(path).json(), lambda b: b["status"] in ("succeeded", "failed"))
     assert failed["status"] == "failed"
-    assert failed["errorMessage"].startswith(f"resolve: package {root}: registry at ")
+    assert failed["errorMessage"].startswith("resolve: package users: registry at http://127.0.0.1:9 ")
     assert failed["steps"][0]["status"] == "failed"
     assert failed["artifacts"] == []
 

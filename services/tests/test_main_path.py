@@ -1,10 +1,15 @@
 """The path of the platform: publish, create, build, graph, status, update, rollback, delete."""
 
+from typing import Any
+
 from .conftest import Platform, eventually, unique
 
 
-def _ready(platform: Platform, environment_id: str) -> dict:
-    return eventually(lambda: platform.environment(environment_id), lambda e: e["status"] in ("ready", "failed"))
+def _ready(platform: Platform, environment_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = eventually(
+        lambda: platform.environment(environment_id), lambda e: e["status"] in ("ready", "failed")
+    )
+    return found
 
 
 def test_environment_becomes_a_graph_and_runs(platform: Platform, root: str) -> None:
@@ -58,7 +63,7 @@ def test_root_version_of_a_rebuild_counts_once(platform: Platform, root: str) ->
     environment_id = platform.create(root)["id"]
     _ready(platform, environment_id)
 
-    def versions_after(body: dict) -> list[str]:
+    def versions_after(body: dict[str, Any]) -> list[str]:
         platform.envmanager.http.post(f"/v1/environments/{environment_id}/builds", json=body)
         _ready(platform, environment_id)
         return [c["packageVersion"] for c in platform.graph(environment_id)["components"] if c["packageName"] == root]

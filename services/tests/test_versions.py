@@ -1,6 +1,6 @@
 """Versions and ranges."""
 
-import nodesemver
+import nodesemver  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +25,7 @@ def test_sort_key_orders_like_semver(left: str, right: str) -> None:
 
 
 @given(NUMBERS, NUMBERS)
-def test_caret_keeps_the_leftmost_nonzero_number(base: tuple, other: tuple) -> None:
+def test_caret_keeps_the_leftmost_nonzero_number(base: tuple[int, ...], other: tuple[int, ...]) -> None:
     """``^a.b.c`` holds what is not older and has the same numbers up to the leftmost that is not zero."""
     fixed = next((index for index, number in enumerate(base) if number), 2) + 1
     expected = other >= base and other[:fixed] == base[:fixed]
@@ -33,7 +33,7 @@ def test_caret_keeps_the_leftmost_nonzero_number(base: tuple, other: tuple) -> N
 
 
 @given(NUMBERS, NUMBERS)
-def test_tilde_keeps_major_and_minor(base: tuple, other: tuple) -> None:
+def test_tilde_keeps_major_and_minor(base: tuple[int, ...], other: tuple[int, ...]) -> None:
     """``~a.b.c`` holds what is not older and differs in the patch only."""
     expected = other >= base and other[:2] == base[:2]
     assert satisfies(".".join(map(str, other)), "~" + ".".join(map(str, base))) == expected

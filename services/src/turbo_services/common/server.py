@@ -59,6 +59,7 @@ def run(service: str, kind: type[S], build: Callable[[S], ASGIApp], *, date_head
         access_log=False,
         server_header=False,
         date_header=date_header,
+        proxy_headers=False,  # the peer is the peer; gateway itself writes x-forwarded-for
         timeout_graceful_shutdown=GRACE_S,
         lifespan="on",
     )
