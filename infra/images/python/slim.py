@@ -24,7 +24,12 @@ LEFT_OUT = (
     # encodings of Chinese, Japanese and Korean before Unicode
     "_codecs_*",
 )  # fmt: skip
-ALWAYS = ("libgcc_s.so.1", "libstdc++.so.6", "libnss_files.so.2", "libnss_dns.so.2")  # loaded at run time only
+ALWAYS = (
+    # loaded at run time only
+    "libgcc_s.so.1", "libstdc++.so.6", "libnss_files.so.2", "libnss_dns.so.2",
+    # empty since glibc 2.34, but wheels built against an older one still ask for them
+    "libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1", "libm.so.6", "libresolv.so.2",
+)  # fmt: skip
 USER = "nonroot:x:65532:65532:nonroot:/tmp:/sbin/nologin\n"
 
 
