@@ -96,8 +96,9 @@ def _planned(
 
 def _check_service(step: templates.Expanded, profile: Profile) -> None:
     content = step.tree[step.kind]
-    for holder in (content, content.get("http") if step.kind == "wait" else None):
-        service = holder.get("service") if isinstance(holder, source.Mapping) else None
+    holder = content.get("http") if step.kind == "wait" else content
+    if isinstance(holder, source.Mapping):
+        service = holder.get("service")
         if isinstance(service, str) and "$" not in service:
             try:
                 profile.service(service)

@@ -133,7 +133,7 @@ class Metadata(BaseModel):
 
 
 class Pattern(BaseModel):
-    """A part of a Kubernetes object: found by name or labels, everything given must be in the live one."""
+    """A part of a Kubernetes object: found by `metadata.name` or `labels`, everything given must be in the live one."""
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
 
@@ -173,7 +173,7 @@ class AssertStep(Step):
 
 
 class Manifest(BaseModel):
-    """A whole Kubernetes object."""
+    """A whole Kubernetes object, with `apiVersion`, `kind` and `metadata.name`."""
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
 
@@ -198,7 +198,10 @@ class ApplyStep(Step):
 
 
 class DeleteStep(Step):
-    """Delete objects by name or labels; nothing waits for their end. Nothing found fails, but for in cleanup."""
+    """Delete objects by name or labels; nothing waits for their end.
+
+    If there is nothing to delete the step fails, except in cleanup.
+    """
 
     kind: ClassVar[str] = "delete"
     delete: Pattern
