@@ -97,17 +97,29 @@ class StatusKeeper:
 
     def get(self, environment_id: str) -> Snapshot | None:
         """The newest status of an environment, None if there is none."""
-        name = names.graph_name(environment_id)
-        with self._lock:
-            snapshot = self._snapshots.get(name)
-        if snapshot is None and self._graphs.get(name) is not None:
-            snapshot = self.compute(name)
-        return snapshot
+        return self._current(names.graph_name(environment_id))
 
     def all(self) -> list[Snapshot]:
         """The newest status of every environment, sorted by name."""
+        found = [self._current(name) for name in sorted(obj["metadata"]["name"] for obj in self._graphs.all())]
+        return [snapshot for snapshot in found if snapshot is not None]
+
+    def _current(self, name: str) -> Snapshot | None:
+        """What is published, unless the APIGraph is another one by now: a status never speaks of an old spec."""
+        obj = self._graphs.get(name)
+        if obj is None:
+            return None
         with self._lock:
-            return [self._snapshots[name] for name in sorted(self._snapshots)]
+            snapshot = self._snapshots.get(name)
+        generation = obj["metadata"].get("generation", 0)
+        if (
+            snapshot is None
+            or snapshot.uid != obj["metadata"]["uid"]
+            or snapshot.status["observedGeneration"] != generation
+            or (snapshot.status["phase"] == "Deleting") != being_deleted(obj)
+        ):
+            return self.compute(name)
+        return snapshot
 
     def compute(self, name: str) -> Snapshot | None:
         """Compute and publish the status of one graph now; None if it does not exist."""

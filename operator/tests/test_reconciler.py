@@ -1,0 +1,298 @@
+"""The loop with faults between it and the API server."""
+
+import copy
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from turbo_operator.applier import NoopApplier, Result
+from turbo_operator.core.desired import ObjectKey
+from turbo_operator.core.plan import Action
+
+from .harness import Harness, RecordingApplier
+from .specs import component, contents, spec
+
+
+@pytest.fixture
+def applier() -> RecordingApplier:
+    """An applier that records."""
+    return RecordingApplier()
+
+
+@pytest.fixture
+def harness(applier: RecordingApplier) -> Iterator[Harness]:
+    """A running reconciler over it."""
+    running = Harness(applier)
+    yield running
+    running.stop()
+
+
+def _fail(*keys: ObjectKey, **result: Any) -> Any:
+    return lambda action: (
+        Result(**{"outcome": "failed", "http_status": 500, "message": "boom", **result}) if action.key in keys else None
+    )
+
+
+def test_r01_a_second_look_writes_nothing(harness: Harness, applier: RecordingApplier) -> None:
+    """Reconciling a graph that is as it should be makes no write."""
+    name = harness.put(spec(component()))
+    harness.reconciler.reconcile(name)
+    assert len(applier.writes) == 3
+    assert harness.reconciler.reconcile(name) == []
+    assert len(applier.writes) == 3
+    assert harness.status()["phase"] == "Running"
+
+
+_CRASH = spec(component("a", env={"K": "1"}), component("b"))
+_NEXT = spec(component("a", env={"K": "2"}, replicas=2), component("c"), build="build-2")
+
+
+class _Crash(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("landed", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("point", range(1, 9))
+def test_r02_a_kill_at_any_write_ends_in_the_same_state(point: int, *, landed: bool) -> None:
+    """Killed before or after each write of an update, a new process ends where an undisturbed one does."""
+    undisturbed, memory = NoopApplier(), NoopApplier()
+    for store in (undisturbed, memory):
+        _run(RecordingApplier(store), _CRASH)
+    uid = next(iter(memory.objects.values()))["metadata"]["ownerReferences"][0]["uid"]
+    _run(RecordingApplier(undisturbed), _NEXT)
+
+    count = 0
+
+    def crash(action: Action) -> Result | None:
+        nonlocal count
+        count += 1
+        if count < point:
+            return None
+        if count == point and landed:
+            memory.write(action)
+        raise _Crash
+
+    with pytest.raises(_Crash):
+        _run(RecordingApplier(memory, crash), _NEXT, uid)
+    _run(RecordingApplier(memory), _NEXT, uid)
+    assert _without_owner(memory) == _without_owner(undisturbed)
+
+
+def _run(applier: RecordingApplier, value: dict[str, Any], uid: str | None = None) -> None:
+    """One process: lists, reconciles twice (deletes of a replacement need a second look), ends; writes in order."""
+    harness = Harness(applier, start=False)
+    harness.feed(applier.memory)
+    name = harness.put(value)
+    obj = harness.graphs.get(name)
+    assert obj is not None
+    if uid is None and applier.memory.objects:
+        uid = next(iter(applier.memory.objects.values()))["metadata"]["ownerReferences"][0]["uid"]
+    if uid is not None:
+        changed = {**obj["metadata"], "uid": uid, "resourceVersion": "100000"}
+        harness.graphs.put({**obj, "metadata": changed})
+    harness.reconciler._pool = _Inline()  # type: ignore[assignment]
+    for _ in range(2):
+        harness.reconciler.reconcile(name)
+
+
+class _Inline:
+    """A pool that works at once, in the caller's thread, so that a crash is at one point."""
+
+    def submit(self, _: str, task: Any) -> Any:
+        result = task()
+        return type("Done", (), {"cancelled": lambda _: False, "result": lambda _: result})()
+
+
+def _without_owner(memory: NoopApplier) -> dict[Any, Any]:
+    found = contents(memory)
+    for obj in found.values():
+        obj["metadata"]["ownerReferences"][0].pop("uid", None)
+        obj["metadata"].pop("ownedFields", None)
+    return found
+
+
+def test_r03_a_restart_makes_no_write(applier: RecordingApplier) -> None:
+    """A new process that finds everything as it should be writes nothing, and says Running after one look."""
+    first = Harness(applier)
+    name = first.put(spec(component()))
+    first.reconciler.reconcile(name)
+    graph = first.graphs.get(name)
+    first.stop()
+    applier.writes.clear()
+    second = Harness(applier)
+    second.feed(applier.memory)
+    assert graph is not None
+    second.graphs.put(graph)
+    assert second.status()["phase"] == "Reconciling"
+    second.reconciler.request(name).result(5)
+    assert applier.writes == []
+    assert second.status()["phase"] == "Running"
+    second.stop()
+
+
+def test_r08_children_of_a_graph_being_deleted_are_not_made_again(harness: Harness, applier: RecordingApplier) -> None:
+    """Nothing is written for a graph with a deletion timestamp, nor for one that went away during the apply."""
+    name = harness.put(spec(component()))
+    obj = harness.graphs.get(name)
+    assert obj is not None
+    metadata = {**obj["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z", "resourceVersion": "1000"}
+    harness.graphs.put({**obj, "metadata": metadata})
+    assert harness.reconciler.reconcile(name) == []
+    assert harness.status()["phase"] == "Deleting"
+    other = harness.put(spec(component("other"), environment="env-2"))
+
+    def vanish(action: Action) -> None:
+        if action.kind == "ConfigMap":
+            harness.drop("env-2")
+
+    applier.fault = vanish
+    harness.reconciler.reconcile(other)
+    assert applier.verbs() == ["Create ConfigMap cm-other"]
+
+
+def test_r16_one_failed_write_does_not_stop_the_others(harness: Harness, applier: RecordingApplier) -> None:
+    """Of two components one fails: the other is complete, the failure is told, and only it is tried again, later."""
+    applier.fault = _fail(("Service", "svc-a"))
+    name = harness.put(spec(component("a"), component("b")))
+    records = harness.reconciler.reconcile(name)
+    assert {r["resource_name"] for r in records if r["outcome"] == "ok"} == {
+        "cm-a",
+        "deploy-a",
+        "cm-b",
+        "svc-b",
+        "deploy-b",
+    }
+    status = harness.status()
+    assert status["phase"] == "Degraded"
+    assert "boom" in status["componentStatuses"][0]["message"]
+    assert ("Warning", "WriteFailed") in {event[:2] for event in harness.events}
+    applier.writes.clear()
+    assert harness.reconciler.reconcile(name) == []  # not yet due
+    applier.fault = None
+    harness.now += 1
+    harness.reconciler.reconcile(name)
+    assert applier.verbs() == ["Create Service svc-a"]
+    assert harness.status()["phase"] == "Running"
+
+
+def test_r16_the_backoff_of_an_object_doubles_and_a_new_spec_is_tried_at_once(
+    harness: Harness, applier: RecordingApplier
+) -> None:
+    """Tries of an object that keeps failing come less and less often; Retry-After and a changed spec are heeded."""
+    applier.fault = _fail(("ConfigMap", "cm-users"))
+    name = harness.put(spec(component(env={"A": "1"})))
+    waits = []
+    for _ in range(4):
+        harness.reconciler.reconcile(name)
+        wait = harness.reconciler._memories[name].retry_in_s(harness.now)
+        assert wait is not None
+        waits.append(round(wait, 3))
+        harness.now += wait
+    assert waits == [0.8, 1.6, 3.2, 6.4]
+    applier.fault = _fail(("ConfigMap", "cm-users"), retry_after_s=30.0, http_status=429)
+    harness.reconciler.reconcile(name)
+    assert harness.reconciler._memories[name].retry_in_s(harness.now) == pytest.approx(30)
+    applier.fault = None
+    harness.put(spec(component(env={"A": "2"}), build="build-2"))
+    harness.reconciler.reconcile(name)
+    assert harness.status()["phase"] == "Running"
+
+
+def test_r18_no_deployment_without_its_configmap(harness: Harness, applier: RecordingApplier) -> None:
+    """Pods never start with a configuration that is missing or old: the Deployment waits for its ConfigMap."""
+    applier.fault = _fail(("ConfigMap", "cm-users"))
+    name = harness.put(spec(component(env={"A": "1"})))
+    harness.reconciler.reconcile(name)
+    assert applier.verbs() == ["Create ConfigMap cm-users", "Create Service svc-users"]
+    applier.fault = None
+    harness.now += 1
+    harness.reconciler.reconcile(name)
+    assert applier.verbs()[2:] == ["Create ConfigMap cm-users", "Create Deployment deploy-users"]
+
+
+def test_an_unknown_outcome_is_read_back_before_anything_else(harness: Harness, applier: RecordingApplier) -> None:
+    """A write whose answer was lost is unknown in the log until it is read; it is not repeated if it landed."""
+
+    def lost(action: Action) -> Result | None:
+        if action.kind != "Service":
+            return None
+        applier.memory.write(action)
+        return Result("unknown", message="timed out")
+
+    applier.fault = lost
+    name = harness.put(spec(component()))
+    harness.reconciler.reconcile(name)
+    assert harness.status()["phase"] == "Degraded"
+    applier.fault = None
+    harness.reconciler.reconcile(name)
+    assert [a.name for a in applier.reads] == ["svc-users"]
+    outcomes = [r["outcome"] for r in harness.actions.since(0) if r["resource_name"] == "svc-users"]
+    assert outcomes == ["unknown", "ok"]
+    assert applier.verbs().count("Create Service svc-users") == 1
+    assert harness.status()["phase"] == "Running"
+
+
+def test_r13_a_field_the_api_server_changes_is_told_once_and_not_fought_over(
+    harness: Harness, applier: RecordingApplier
+) -> None:
+    """If a write comes back otherwise than it was sent, it is reported and not repeated until something changes."""
+
+    def mutate(action: Action) -> Result | None:
+        if action.kind != "Deployment":
+            return None
+        obj = copy.deepcopy(applier.memory.write(action).obj)
+        assert obj is not None
+        obj["spec"]["replicas"] = 9
+        return Result("ok", 200, obj)
+
+    applier.fault = mutate
+    name = harness.put(spec(component()))
+    for _ in range(5):
+        harness.reconciler.reconcile(name)
+        harness.now += 1000
+    assert applier.verbs().count("Update Deployment deploy-users") == 0
+    status = harness.status()
+    assert status["phase"] == "Degraded"
+    assert "does not keep spec.replicas" in status["componentStatuses"][0]["message"]
+
+
+def test_r14_a_conflict_is_told_once_and_healed_when_the_name_is_free(
+    harness: Harness, applier: RecordingApplier
+) -> None:
+    """A foreign object is left alone; its end brings the graph back without anybody asking."""
+    foreign = {"metadata": {"name": "svc-users", "uid": "f", "resourceVersion": "5"}}
+    harness.stores["Service"].listener = harness.reconciler.observe
+    harness.stores["Service"].put(foreign)
+    name = harness.put(spec(component()))
+    for _ in range(3):
+        harness.reconciler.reconcile(name)
+    conflicts = [r for r in harness.actions.since(0) if r["action"] == "Conflict"]
+    assert [(r["resource_name"], r["outcome"]) for r in conflicts] == [("svc-users", "skipped")]
+    assert harness.status()["phase"] == "Degraded"
+    done = threading.Event()
+    harness.reconciler.changed = lambda _: done.set() if harness.status()["phase"] == "Running" else None
+    harness.stores["Service"].remove("svc-users", "f")
+    assert done.wait(5), harness.status()
+
+
+def test_an_object_that_came_up_meanwhile_is_not_taken_over(harness: Harness, applier: RecordingApplier) -> None:
+    """A create that finds the name taken is a conflict to be planned anew, not an update."""
+    foreign = {"kind": "Service", "metadata": {"name": "svc-users", "uid": "f", "resourceVersion": "99"}}
+    applier.fault = lambda a: Result("conflict", 409, foreign, "exists") if a.kind == "Service" else None
+    name = harness.put(spec(component()))
+    harness.reconciler.reconcile(name)
+    harness.reconciler.reconcile(name)
+    assert applier.verbs().count("Create Service svc-users") == 1
+    assert harness.status()["componentStatuses"][0]["phase"] == "Conflict"
+
+
+def test_a_graph_under_a_wrong_name_is_refused(harness: Harness, applier: RecordingApplier) -> None:
+    """The APIGraph's name follows from the environment id, so that two never speak for one environment."""
+    harness.graphs.put(
+        {"metadata": {"name": "other", "uid": "u", "resourceVersion": "3", "generation": 1}, "spec": spec(component())}
+    )
+    harness.reconciler.reconcile("other")
+    assert applier.writes == []
+    assert "must be 'env-1'" in harness.status("other")["conditions"][0]["message"]
