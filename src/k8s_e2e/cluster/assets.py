@@ -4,8 +4,6 @@ A cache entry is ``<cache>/assets/<bundle>-<key>/`` with ``bundle.json`` beside 
 when it is complete, is checked each time it is used, and is made again when it is damaged.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -16,6 +14,7 @@ import msgspec
 
 from k8s_e2e.base import files, process
 from k8s_e2e.base.errors import EnvironmentFailure, UsageError
+from k8s_e2e.base.lock import locked
 from k8s_e2e.base.progress import Progress
 from k8s_e2e.cluster import bundles, debian, download, gobuild
 from k8s_e2e.cluster.bundles import Bundle
@@ -101,7 +100,8 @@ def _obtain(bundle: Bundle, settings: Settings, progress: Progress) -> tuple[Pat
     home = home_of(bundle, settings)
     if record := _usable(home, progress):
         return home, record, "cache"
-    with _locked(home, progress):
+    lock = home.with_name(f".{home.name}.lock")
+    with locked(lock, what=f"making {home.name}", timeout_s=settings.build_timeout_s, progress=progress):
         if record := _usable(home, progress):  # another process made it meanwhile
             return home, record, "cache"
         return home, *_make(bundle, home, settings, progress)
@@ -202,19 +202,6 @@ def _check_runs(bundle: Bundle, work: Path) -> None:
     names = ("nft", "iptables") if bundle.name == "netfilter" else ("containerd", "runc")
     for name in names:
         process.run([work / "bin" / name, "--version"], timeout_s=_CHECK_S)
-
-
-@contextlib.contextmanager
-def _locked(home: Path, progress: Progress) -> Iterator[None]:
-    """Let one process at a time make an entry; others wait for it and then find it made."""
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with home.with_name(f".{home.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"waiting for another process that is making {home.name}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _usable(home: Path, progress: Progress) -> Record | None:

