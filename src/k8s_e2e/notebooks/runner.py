@@ -180,7 +180,7 @@ def _told(error: BaseException) -> tuple[int, str]:
     """Return exit code and message of what ended a notebook whose stage did not say so itself."""
     from nbclient.exceptions import DeadKernelError  # noqa: PLC0415 - see run()
 
-    line = " ".join(str(getattr(error, "evalue", None) or error).split())[:500]
+    line = " ".join(str(getattr(error, "evalue", error)).split())[:500]
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return files.DiskFull.exit_code, f"no space left while writing {error.filename or 'the notebook'}"
     if isinstance(error, DeadKernelError) or "Kernel died" in line:

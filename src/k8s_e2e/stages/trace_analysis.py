@@ -3,9 +3,12 @@
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.parameters import TraceAnalysisParameters
 from k8s_e2e.model.traces import TraceAnalysis
+from k8s_e2e.model.traces import TraceAnalysis
 from k8s_e2e.stages.outcome import recorded
 from k8s_e2e.stages.table import Table
 from k8s_e2e.traces import analysis
+
+SHOWN = 30  # rows; trace-analysis.json has all
 
 
 def trace_analysis(parameters: TraceAnalysisParameters) -> Table:
@@ -17,9 +20,17 @@ def trace_analysis(parameters: TraceAnalysisParameters) -> Table:
     run = RunDir.claim(parameters.run_dir)
     with recorded(run, "trace-analysis"):
         analysed = analysis.analyse(run)
-    return analysis_table(analysed)
+    return table(analysed)
 
 
-def analysis_table(analysed: TraceAnalysis) -> Table:
-    """Return one row a trace, slowest first."""
-    raise NotImplementedError
+def table(analysed: TraceAnalysis) -> Table:
+    """Return one row a trace, slowest first, with what its critical path spent most time in."""
+    rows = []
+    for trace in sorted(analysed.traces, key=lambda trace: (-trace.duration_ms, trace.trace_id))[:SHOWN]:
+        longest = max(trace.path, key=lambda segment: segment.duration_us, default=None)
+        where = f"{longest.service}: {longest.operation} ({longest.duration_us / 1000:.1f} ms)" if longest else ""
+        began = f"{trace.service}: {trace.operation}"
+        rows.append([trace.trace_id, trace.step, began, trace.duration_ms, trace.spans, trace.errors, where])
+    columns = ["trace", "step", "began with", "ms", "spans", "errors", "longest on the critical path"]
+    cut = f", the slowest {SHOWN}" if len(analysed.traces) > SHOWN else ""
+    return Table(columns, rows, title=f"{len(analysed.traces)} traces{cut}")
