@@ -22,7 +22,8 @@ def checked(model: type[M], tree: Any, fallback: source.Mark) -> M:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key is also a missing one; the first is the cause.
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         location = first["loc"]
         mark = source.place(tree, location) or fallback
         keys = ".".join(str(part) for part in location)
@@ -32,7 +33,7 @@ def checked(model: type[M], tree: Any, fallback: source.Mark) -> M:
         if first["type"] == "missing":
             raise source.wrong(mark, f"key {keys!r} is missing") from error
         reason = first["msg"].removeprefix("Value error, ")
-        text = reason[:1].lower() + reason[1:] if reason[:5] == "Input" else reason
+        text = reason[:1].lower() + reason[1:]
         raise source.wrong(mark, f"{keys}: {text}" if keys else text) from error
 
 

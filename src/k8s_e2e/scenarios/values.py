@@ -1,6 +1,7 @@
 """The small types of scenario files: durations and JMESPath expressions."""
 
 import re
+import warnings
 from typing import Annotated, Any
 
 import jmespath
@@ -29,12 +30,19 @@ def seconds(text: Any) -> float:
 
 
 def _compiled(text: str) -> str:
-    try:
-        jmespath.compile(_REFERENCE.sub("x", text))
-    except JMESPathError as error:
-        message = f"not JMESPath: {' '.join(str(error).split())}"
-        raise ValueError(message) from error
-    return text
+    """Check an expression; a reference in it will be a name, or a number between backticks."""
+    problem: Exception | None = None
+    for value in ("x", "1"):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # `text` without quotes between backticks, which JMESPath gave up
+                jmespath.compile(_REFERENCE.sub(value, text))
+        except (JMESPathError, PendingDeprecationWarning) as error:
+            problem = problem or error
+        else:
+            return text
+    message = f"not JMESPath: {' '.join(str(problem).split())}"
+    raise ValueError(message) from problem
 
 
 def search(expression: str, value: Any) -> Any:
