@@ -39,6 +39,15 @@ def test_unchanged_graphs_are_not_sent_again(platform: Platform, root: str) -> N
     assert platform.builder.http.get("/v1/graphs", headers={"if-none-match": tag}).status_code == 200
 
 
+def test_graphs_name_their_store_and_their_traces(platform: Platform, root: str) -> None:
+    """An answer names the data store it comes from, and the trace of each build for the operator to go on with."""
+    environment_id = unique("e")
+    ended(platform, build(platform, root, environment_id)["id"])
+    first, second = (platform.builder.http.get("/v1/graphs").json() for _ in range(2))
+    assert first["store"] == second["store"] != ""
+    assert first["traceparents"][environment_id].startswith("00-")
+
+
 def test_unchanged_graphs_are_held_as_long_as_preferred(platform: Platform) -> None:
     """``Prefer: wait=1`` holds an unchanged answer for a second, not less and not much more."""
     tag = platform.builder.http.get("/v1/graphs").headers["etag"]

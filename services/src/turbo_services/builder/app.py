@@ -46,6 +46,10 @@ class GraphList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What shall run: one graph an environment."""
 
     graphs: list[Graph]
+    traceparents: dict[str, str]
+    """By environment: W3C trace context of the request that asked for the build."""
+    store: str
+    """Names the builder's data. Only the absence of a graph from the store that held it means that it was deleted."""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -133,7 +137,13 @@ class Builder:
 
     async def get_graphs(self, call: Call) -> Response:
         """``GET /v1/graphs``."""
-        render = lambda: msgspec.json.encode(GraphList(graphs=self._store.graphs()))  # noqa: E731 - one expression
+
+        def render() -> bytes:
+            traced = self._store.graphs()
+            parents = {graph.environment_id: traceparent for graph, traceparent in traced if traceparent}
+            graphs = [graph for graph, _ in traced]
+            return msgspec.json.encode(GraphList(graphs=graphs, traceparents=parents, store=self._store.id))
+
         return await conditional(call.request, render, self._changes)
 
     async def delete_graph(self, call: Call) -> Response:

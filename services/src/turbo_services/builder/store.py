@@ -1,5 +1,6 @@
 """Builds, their logs and the graphs they made, in the database."""
 
+import uuid
 from typing import Literal
 
 import msgspec
@@ -36,6 +37,7 @@ builds = Table(
     Column("traceparent", String, nullable=False),  # of the request that asked for the build
     Column("retired", Boolean, nullable=False, default=False),  # the environment was deleted
 )
+identity = Table("identity", metadata, Column("id", String, primary_key=True))  # one row: names this data store
 logs = Table(
     "build_logs",
     metadata,
@@ -68,6 +70,16 @@ class BuildStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.id = self._identity()
+        """Names the data: a builder that lost its data has another one, so its silence deletes nothing."""
+
+    def _identity(self) -> str:
+        with self._engine.begin() as connection:
+            known = connection.execute(select(identity.c.id)).scalar()
+            if known is None:
+                known = uuid.uuid4().hex
+                connection.execute(insert(identity).values(id=known))
+        return str(known)
 
     def add(self, job: Job, idempotency_key: str | None) -> Build:
         """Take a build in; one with a known key is not taken twice, the first is returned."""
@@ -137,16 +149,22 @@ class BuildStore:
         with self._engine.connect() as connection:
             return [(row.seq, msgspec.json.decode(row.document, type=Build)) for row in connection.execute(query)]
 
-    def graphs(self) -> list[Graph]:
-        """The graph of every live environment's newest successful build, sorted by environment."""
+    def graphs(self) -> list[tuple[Graph, str]]:
+        """The graph of every live environment's newest successful build, sorted by environment.
+
+        Each comes with the traceparent of the request that asked for the build (may be empty).
+        """
         newest = (
             select(func.max(builds.c.seq))
             .where(builds.c.status == "succeeded", ~builds.c.retired)
             .group_by(builds.c.environment_id)
         )
-        query = select(builds.c.graph).where(builds.c.seq.in_(newest)).order_by(builds.c.environment_id)
+        query = select(builds.c.graph, builds.c.traceparent)
+        query = query.where(builds.c.seq.in_(newest)).order_by(builds.c.environment_id)
         with self._engine.connect() as connection:
-            return [msgspec.json.decode(document, type=Graph) for document in connection.execute(query).scalars()]
+            return [
+                (msgspec.json.decode(row.graph, type=Graph), row.traceparent) for row in connection.execute(query)
+            ]
 
     def retire(self, environment_id: str) -> None:
         """Take an environment's graph away; again changes nothing."""
