@@ -50,8 +50,14 @@ class Cleaner:
         return self.patterns(obj)
 
     def patterns(self, obj: dict[str, Any]) -> dict[str, Any]:
-        """Return ``obj`` with the redactor run over its JSON text (string by string where that would break it)."""
+        """Return ``obj`` with the redactor run over its JSON text, or string by string where that could break it.
+
+        Only a private key is looked for beyond the end of a string.
+        """
         text = msgspec.json.encode(obj).decode()
+        if "PRIVATE KEY-----" in text:
+            each: dict[str, Any] = self._each_string(obj)
+            return each
         redacted = self.redactor.text(text)
         if redacted == text:
             return obj
