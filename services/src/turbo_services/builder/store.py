@@ -162,9 +162,7 @@ class BuildStore:
         query = select(builds.c.graph, builds.c.traceparent)
         query = query.where(builds.c.seq.in_(newest)).order_by(builds.c.environment_id)
         with self._engine.connect() as connection:
-            return [
-                (msgspec.json.decode(row.graph, type=Graph), row.traceparent) for row in connection.execute(query)
-            ]
+            return [(msgspec.json.decode(row.graph, type=Graph), row.traceparent) for row in connection.execute(query)]
 
     def retire(self, environment_id: str) -> None:
         """Take an environment's graph away; again changes nothing."""
