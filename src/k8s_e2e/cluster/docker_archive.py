@@ -8,15 +8,14 @@ A layer that another archive brought already may be missing.
 
 import gzip
 import io
-import posixpath
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import IO, Any, cast
 
 import msgspec
 
-from k8s_e2e.cluster.oci_archive import LAYER, Descriptor, Writer, broken, encode, full_reference, tar_member
+from k8s_e2e.cluster.oci_archive import LAYER, Descriptor, TarReader, Writer, broken, encode, full_reference, tar_member
 
 _GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 20
@@ -28,27 +27,12 @@ class _Entry(msgspec.Struct, rename="pascal"):
     repo_tags: list[str] | None = None
 
 
-class DockerArchive:
-    """One such tar, for reading. Use as a context manager.
+class DockerArchive(TarReader):
+    """One such tar, for reading."""
 
-    Raises:
-        EnvironmentFailure: absent, cut, or without a manifest.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._tar = tarfile.open(path, "r:")  # noqa: SIM115 - closed by __exit__
-            self._members = {posixpath.normpath(member.name): member for member in self._tar}
-            self._entries = msgspec.json.decode(self._open("manifest.json").read(), type=list[_Entry])
-        except (OSError, tarfile.TarError, msgspec.DecodeError) as error:
-            raise broken(path, str(error)) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._tar.close()
+    def _read_index(self) -> None:
+        with self._open("manifest.json") as stream:
+            self._entries = msgspec.json.decode(stream.read(), type=list[_Entry])
 
     def copy(self, reference: str, writer: Writer) -> None:
         """Copy one image with those of its layers that ``writer`` has not yet.
@@ -89,15 +73,6 @@ class DockerArchive:
                 described = Descriptor(media_type=LAYER, digest=diff_id, size=size)
                 writer.blob(described, plain)
                 return described
-
-    def _open(self, name: str) -> IO[bytes]:
-        member = self._members.get(posixpath.normpath(name))
-        if member is not None and member.issym():  # relative to the link itself
-            member = self._members.get(posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname)))
-        stream = self._tar.extractfile(member) if member else None
-        if stream is None:
-            raise broken(self.path, f"it has no {name}")
-        return stream
 
 
 def write_config_only(out: Path, reference: str, config: bytes) -> None:

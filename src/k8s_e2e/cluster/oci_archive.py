@@ -5,6 +5,7 @@ beside it, so that ``ctr images import``, ``docker load`` and ``podman load`` al
 Same input, same bytes: no clock time, owner or order of the host gets in.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -75,28 +76,49 @@ def broken(path: Path, why: str) -> EnvironmentFailure:
     return EnvironmentFailure(f"image archive {path} cannot be used: {why}", hint="delete it to have it made again")
 
 
-class Archive:
-    """An OCI layout in a tar, for reading. Use as a context manager.
+class TarReader:
+    """A tar whose members are read by name, and which has a JSON index. Use as a context manager.
 
     Raises:
-        EnvironmentFailure: absent, cut or not an OCI layout.
+        EnvironmentFailure: absent, cut, or without that index.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._tar = tarfile.open(path, "r:")  # noqa: SIM115 - closed by __exit__
-            self._members = {posixpath.normpath(member.name): member for member in self._tar}
-            with self._open("index.json") as stream:
-                self._index = msgspec.json.decode(stream.read(), type=_Index)
-        except (OSError, tarfile.TarError, msgspec.DecodeError) as error:
-            raise broken(path, str(error)) from error
+        with contextlib.ExitStack() as stack:
+            try:
+                self._tar = stack.enter_context(tarfile.open(path, "r:"))
+                self._members = {posixpath.normpath(member.name): member for member in self._tar}
+                self._read_index()
+            except (OSError, tarfile.TarError, msgspec.DecodeError) as error:
+                raise broken(path, str(error)) from error
+            stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._tar.close()
+
+    def _read_index(self) -> None:
+        raise NotImplementedError
+
+    def _open(self, name: str) -> IO[bytes]:
+        member = self._members.get(posixpath.normpath(name))
+        if member is not None and member.issym():  # relative to the link itself
+            member = self._members.get(posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname)))
+        stream = self._tar.extractfile(member) if member else None
+        if stream is None:
+            raise broken(self.path, f"it has no {name}")
+        return stream
+
+
+class Archive(TarReader):
+    """An OCI layout in a tar, for reading."""
+
+    def _read_index(self) -> None:
+        with self._open("index.json") as stream:
+            self._index = msgspec.json.decode(stream.read(), type=_Index)
 
     def references(self) -> list[str]:
         """Return the full references of the images in here."""
@@ -133,13 +155,6 @@ class Archive:
         if digest_of(raw) != described.digest:
             raise broken(self.path, f"blob {described.digest} has other content than its name says")
         return raw
-
-    def _open(self, name: str) -> IO[bytes]:
-        member = self._members.get(name)
-        stream = self._tar.extractfile(member) if member else None
-        if stream is None:
-            raise broken(self.path, f"it has no {name}")
-        return stream
 
 
 class Writer:
