@@ -140,7 +140,7 @@ def _await_served(kube: Kube, crd: Object) -> None:
 
     def probe() -> Pending | bool:
         live = kube.get("apiextensions.k8s.io/v1", _CRD, name) or {}
-        conditions = live.get("status", {}).get("conditions", [])
+        conditions = live.get("status", {}).get("conditions") or []  # null until the first one
         if not any(cond["type"] == "Established" and cond["status"] == "True" for cond in conditions):
             refused = [f"{cond['type']}: {cond['message']}" for cond in conditions if cond["status"] == "False"]
             return Pending("; ".join(refused) or "not established yet")
