@@ -21,7 +21,7 @@ from turbo_operator.core.normalize import normalize
 from turbo_operator.core.plan import Action, being_deleted, plan
 from turbo_operator.core.rollout import Progress
 from turbo_operator.memory import GraphMemory
-from turbo_operator.store import Store, graphs_of, same_but_status
+from turbo_operator.store import Store, graphs_of, owners_of, same_but_status
 from turbo_operator.telemetry import parent, tracer
 from turbo_operator.workqueue import FairPool, WorkQueue
 
@@ -156,6 +156,16 @@ class Reconciler:
                     if key not in found and (obj := store.get(key[1])) is not None:
                         found[key] = obj
         return found
+
+    def leftovers(self, name: str) -> str:
+        """What garbage collection has still to remove of a graph that is gone, in words; empty if nothing."""
+        left = [
+            f"{store.kind} {obj['metadata']['name']}"
+            for store in self._kinds
+            for obj in store.of_graph(name)
+            if any(r.get("kind") == names.GRAPH_KIND and r.get("name") == name for r in owners_of(obj))
+        ]
+        return ", ".join(left[:6]) + (f" and {len(left) - 6} more" if len(left) > 6 else "")  # noqa: PLR2004 - a line
 
     # -- the loop -----------------------------------------------------------------------------------------------
 

@@ -101,14 +101,17 @@ class StatusKeeper:
 
     def all(self) -> list[Snapshot]:
         """The newest status of every environment, sorted by name."""
-        found = [self._current(name) for name in sorted(obj["metadata"]["name"] for obj in self._graphs.all())]
+        with self._lock:
+            known = set(self._snapshots)
+        known |= {obj["metadata"]["name"] for obj in self._graphs.all()}
+        found = [self._current(name) for name in sorted(known)]
         return [snapshot for snapshot in found if snapshot is not None]
 
     def _current(self, name: str) -> Snapshot | None:
         """What is published, unless the APIGraph is another one by now: a status never speaks of an old spec."""
         obj = self._graphs.get(name)
         if obj is None:
-            return None
+            return self._farewell(name)
         with self._lock:
             snapshot = self._snapshots.get(name)
         generation = obj["metadata"].get("generation", 0)
@@ -121,16 +124,42 @@ class StatusKeeper:
             return self.compute(name)
         return snapshot
 
+    def _farewell(self, name: str) -> Snapshot | None:
+        """The APIGraph is gone: Deleting as long as garbage collection has not removed its children, then None."""
+        left = self._reconciler.leftovers(name)
+        with self._lock:
+            before = self._snapshots.get(name)
+            if not left:
+                self._snapshots.pop(name, None)
+                return None
+        report = before.report if before is not None else {"environmentId": name, "rootPackage": "", "buildId": ""}
+        conditions = [
+            {
+                "type": "Progressing",
+                "status": "True",
+                "reason": "Deleting",
+                "message": f"garbage collection has not yet removed {left}",
+                "observedGeneration": report.get("observedGeneration", 0),
+                "lastTransitionTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock())),
+            }
+        ]
+        gone = {
+            "observedGeneration": 0,
+            **report,
+            "phase": "Deleting",
+            "componentStatuses": [],
+            "conditions": conditions,
+        }
+        return Snapshot(str(report["environmentId"]), "", gone, gone)
+
     def compute(self, name: str) -> Snapshot | None:
         """Compute and publish the status of one graph now; None if it does not exist."""
         obj = self._graphs.get(name)
         with self._lock:
             before = self._snapshots.get(name)
         if obj is None:
-            with self._lock:
-                self._snapshots.pop(name, None)
-                self._written.pop(name, None)
-            return None
+            self._written.pop(name, None)
+            return self._farewell(name)
         metadata = obj["metadata"]
         spec = obj.get("spec") or {}
         graph = self._reconciler.spec_of(obj)

@@ -24,12 +24,17 @@ def version(obj: Mapping[str, Any]) -> int:
     return int(text) if text.isdecimal() else 0
 
 
+def owners_of(obj: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The ownerReferences of an object."""
+    return obj["metadata"].get("ownerReferences") or []
+
+
 def graphs_of(obj: Mapping[str, Any]) -> set[str]:
     """Names of the APIGraphs an object belongs to, by its label and its owner."""
     metadata = obj["metadata"]
     found = {
         reference["name"]
-        for reference in metadata.get("ownerReferences") or ()
+        for reference in owners_of(obj)
         if reference.get("kind") == names.GRAPH_KIND and reference.get("name")
     }
     labels = metadata.get("labels") or {}
