@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from k8s_e2e.base.progress import Progress
 
 GAP_S = 0.1  # between the two looks that must agree
-ASK_HOPELESS_S = 1.0  # how often the state of pods is looked at while something is waited for
+ASK_HOPELESS_S = 0.5  # how often the state of pods is looked at while something is waited for
 
 
 class Look(NamedTuple):
@@ -52,7 +52,7 @@ def wait(
         hold_s: how long it must stay right.
         pause: waits for the next look; it may return early when something has changed.
         interval_s: the longest pause.
-        hopeless: asked at most once a second, after a look that is not right; what it returns ends the wait.
+        hopeless: asked at most every `ASK_HOPELESS_S`, after a look that is not right; what it returns ends the wait.
         progress: hears each new state.
     """
     began = time.monotonic()
