@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from k8s_e2e.base import process
+from k8s_e2e.cluster import debian, oci
 from k8s_e2e.cluster.local.provider import LocalProvider
 from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.cluster.providers import can_run_local
@@ -86,3 +87,16 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
 def pause_image() -> str:
     """An image that every node has: a container that waits."""
     return "registry.k8s.io/pause:3.9"
+
+
+@pytest.fixture(scope="session")
+def busybox(provider: LocalProvider, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Debian's busybox as an image in the node: a shell for containers that say and do something."""
+    reference = "localhost/busybox:1"
+    scratch = tmp_path_factory.mktemp("busybox")
+    debian.unpack(["busybox-static"], scratch / "deb", timeout_s=60, progress=print)
+    binary = next((scratch / "deb" / "root").glob("**/bin/busybox"))
+    files = {"/bin/busybox": binary, "/bin/sh": binary}
+    image = oci.single_binary_image(scratch / "busybox.tar", reference, [], files)
+    provider.load(cluster.name, image.archive, progress=print)
+    return reference

@@ -2,20 +2,18 @@
 
 import os
 import signal
-import socket
 import subprocess
-import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 from tests.cluster.conftest import Kubectl
+from tests.cluster.leftovers import assert_nothing_left, host_state, kill_up_after
 
 from k8s_e2e.base.errors import EnvironmentFailure, UsageError
 from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster import debian, oci
-from k8s_e2e.cluster.local import cgroups, teardown
+from k8s_e2e.cluster.local import teardown
 from k8s_e2e.cluster.local.layout import cgroup_name, clusters_dir
 from k8s_e2e.cluster.local.provider import LocalProvider
 from k8s_e2e.cluster.provider import Cluster
@@ -142,14 +140,14 @@ def test_second_cluster_beside_leaves_nothing(
     provider: LocalProvider, local_settings: Settings, control_plane: Cluster, cluster: Cluster
 ) -> None:
     """Two clusters live side by side; a third one's `down` removes every trace of that one only."""
-    before = _traces()
+    before = host_state(local_settings)
     third = provider.up("third", control_plane_only=True, progress=print)
     root = clusters_dir(local_settings.state_dir) / "third"
     assert len(teardown.processes(root)) == 2
     provider.down("third", progress=print)
     assert not third.kubeconfig.exists()
-    _assert_nothing_left(root)
-    assert _traces() == before
+    assert_nothing_left(root)
+    assert host_state(local_settings) == before
     assert provider.attach(control_plane.name).name == control_plane.name
     assert provider.attach(cluster.name).name == cluster.name
 
@@ -165,12 +163,12 @@ def test_control_plane_takes_objects(control_plane: Cluster) -> None:
 @pytest.mark.parametrize("after_s", [0.4, 2.5])
 def test_killed_up_is_removed(provider: LocalProvider, local_settings: Settings, after_s: float) -> None:
     """After kill -9 of `up`, `down` leaves nothing."""
-    before = _traces()
+    before = host_state(local_settings)
     root = clusters_dir(local_settings.state_dir) / "killed"
     kill_up_after(local_settings, "killed", after_s)
     provider.down("killed", progress=print)
-    _assert_nothing_left(root)
-    assert _traces() == before
+    assert_nothing_left(root)
+    assert host_state(local_settings) == before
 
 
 def test_next_up_sweeps_what_a_killed_one_left(provider: LocalProvider, local_settings: Settings) -> None:
@@ -179,7 +177,7 @@ def test_next_up_sweeps_what_a_killed_one_left(provider: LocalProvider, local_se
     kill_up_after(local_settings, "stale", 0.6)
     try:
         provider.up("sweeper", control_plane_only=True, progress=print)
-        _assert_nothing_left(root)
+        assert_nothing_left(root)
     finally:
         provider.down("sweeper", progress=print)
 
@@ -209,56 +207,7 @@ def test_broken_component_is_told_by_its_last_words(
     broken = LocalProvider(local_settings.model_copy(update={"bin_dir": tmp_path}))
     with pytest.raises(EnvironmentFailure, match=r"etcd ended with 3; its last lines:\nno space in this etcd"):
         broken.up("broken", control_plane_only=True, progress=print)
-    _assert_nothing_left(clusters_dir(local_settings.state_dir) / "broken")
-
-
-def kill_up_after(settings: Settings, name: str, after_s: float, *, control_plane_only: bool = True) -> None:
-    """Run `up` in a process of its own and kill that after ``after_s`` seconds."""
-    code = (
-        "import sys; from pathlib import Path; from k8s_e2e.model.settings import Settings;"
-        "from k8s_e2e.cluster.local.provider import LocalProvider;"
-        f"LocalProvider(Settings(state_dir=Path({str(settings.state_dir)!r})))"
-        f".up({name!r}, control_plane_only={control_plane_only}, progress=lambda text: print(text, flush=True))"
-    )
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert child.stdout
-    child.stdout.readline()  # it has begun
-    time.sleep(after_s)
-    child.kill()
-    child.communicate()
-
-
-def _assert_nothing_left(root: Path) -> None:
-    assert teardown.processes(root) == []
-    assert not root.exists()
-    assert [path for path in root.parent.iterdir() if root.name in path.name] == []
-    first, second = cgroups.hierarchies()
-    groups = [point / cgroup_name(root) for point in (*first, *([second] if second else []))]
-    assert [group for group in groups if group.exists()] == []
-    ours = str(root)
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal():
-            try:
-                line = (process / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            assert ours not in line or "pytest" in line, line
-
-
-def _traces() -> dict[str, list[str]]:
-    """What a cluster could leave on the host: mounts, network cards, nft tables, control groups."""
-    mounts = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    first, second = cgroups.hierarchies()
-    groups = [str(path) for point in (*first, *([second] if second else [])) for path in point.glob("k8s-e2e-*")]
-    return {
-        "mounts": sorted(mounts),
-        "cards": sorted(name for _, name in socket.if_nameindex()),
-        "netfilter": Path("/proc/net/ip_tables_names").read_text().split()
-        if Path("/proc/net/ip_tables_names").exists()
-        else [],
-        "groups": sorted(groups),
-        "tmp": sorted(path.name for path in Path("/tmp").glob("hostpath*")),
-    }
+    assert_nothing_left(clusters_dir(local_settings.state_dir) / "broken")
 
 
 def _pid_of(component: str, root: Path) -> int:

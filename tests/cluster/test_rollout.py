@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from k8s_e2e.base.errors import WaitTimeout
+from k8s_e2e.cluster.local.addons import COREDNS_IMAGE
 from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.platform.kube import Kube
 from k8s_e2e.platform.rollout import RolloutFailed, wait_rollout
@@ -73,7 +74,7 @@ def test_an_image_that_is_not_there_and_never_pulled(kube, namespace, deploy):
 
 def test_an_image_name_that_is_none(kube, namespace, deploy):
     """The reason is named."""
-    deploy(image="UPPER/case:1")
+    deploy(image="UPPER/case:1", imagePullPolicy="IfNotPresent")
     assert "is InvalidImageName" in failure(kube, namespace, within_s=20)
 
 
@@ -95,12 +96,22 @@ def test_a_quota_that_allows_no_pod(kube, namespace, deploy):
     assert "exceeded quota: none" in message
 
 
+def test_a_program_that_cannot_be_started(kube, namespace, deploy):
+    """A program that is not in the image will not be there after a restart either."""
+    deploy(command=["/no-such-program"])
+    message = failure(kube, namespace, within_s=20)
+    assert "container main ended with exit code 128 (StartError): " in message
+    assert "/no-such-program" in message
+
+
 def test_a_container_that_crashes_again_and_again(kube, namespace, deploy):
     """After the third crash the exit code and the container's last words are told."""
-    deploy(command=["/no-such-program"])
-    message = failure(kube, namespace, within_s=60)
-    assert "is CrashLoopBackOff: container main ended with exit code 128 (StartError): " in message
-    assert "/no-such-program" in message
+    arguments = ["-conf", "/no-such-file"]
+    deploy(image=COREDNS_IMAGE, args=arguments, terminationMessagePolicy="FallbackToLogsOnError")
+    message = failure(kube, namespace, within_s=75)
+    assert "is CrashLoopBackOff: container main ended with exit code 1: " in message
+    assert "/no-such-file" in message
+    assert "restarted 2 times" in message
 
 
 def test_a_progress_deadline_that_passes(kube, namespace, deploy):

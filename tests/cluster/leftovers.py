@@ -1,0 +1,64 @@
+"""Killing an `up`, and everything that a cluster could leave behind."""
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from k8s_e2e.base import process
+from k8s_e2e.cluster import assets
+from k8s_e2e.cluster.local import cgroups, teardown
+from k8s_e2e.cluster.local.layout import cgroup_name
+from k8s_e2e.model.settings import Settings
+
+
+def kill_up_after(settings: Settings, name: str, after_s: float, *, control_plane_only: bool = True) -> None:
+    """Run `up` in a process of its own and kill that ``after_s`` seconds after its first words."""
+    code = (
+        "import sys; from pathlib import Path; from k8s_e2e.model.settings import Settings;"
+        "from k8s_e2e.cluster.local.provider import LocalProvider;"
+        f"LocalProvider(Settings(state_dir=Path({str(settings.state_dir)!r})))"
+        f".up({name!r}, control_plane_only={control_plane_only}, progress=lambda text: print(text, flush=True))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    child.stdout.readline()
+    time.sleep(after_s)
+    child.kill()
+    child.communicate()
+
+
+def assert_nothing_left(root: Path) -> None:
+    """Nothing of the cluster that had directory ``root``: processes, files, control groups."""
+    assert teardown.processes(root) == []
+    assert not root.exists()
+    assert [path for path in root.parent.iterdir() if root.name in path.name] == []
+    first, second = cgroups.hierarchies()
+    groups = [point / cgroup_name(root) for point in (*first, *([second] if second else []))]
+    assert [group for group in groups if group.exists()] == []
+    lines = [line for line in _command_lines() if str(root) in line and "pytest" not in line]
+    assert lines == []
+
+
+def host_state(settings: Settings) -> dict[str, list[str]]:
+    """What a cluster could change on the host: mounts, network cards, nft tables, the hostPath provisioner's files."""
+    mounts = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    nft = assets.ensure(["netfilter"], settings, print).path("netfilter") / "nft"
+    return {
+        "mounts": sorted(mounts),
+        "cards": sorted(name for _, name in socket.if_nameindex()),
+        "nft tables": process.run([nft, "list", "tables"], timeout_s=10).stdout.splitlines(),
+        "volumes": sorted(str(path) for path in Path("/tmp").glob("hostpath*")),
+    }
+
+
+def _command_lines() -> list[str]:
+    lines = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                lines.append((entry / "cmdline").read_bytes().decode(errors="replace"))
+            except OSError:
+                continue
+    return lines

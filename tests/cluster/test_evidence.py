@@ -1,0 +1,271 @@
+"""Recorder and collector against a real API server and kubelet."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.cluster.conftest import Kubectl
+
+from k8s_e2e.base.wait import Pending, wait_for
+from k8s_e2e.cluster.provider import Cluster
+from k8s_e2e.evidence import collector, log_lines, manifest, recorder
+from k8s_e2e.evidence.history import event_revisions
+from k8s_e2e.model.layout import RunDir
+from k8s_e2e.model.profile import CustomResource, Profile
+from k8s_e2e.model.settings import Settings
+
+pytestmark = pytest.mark.cluster
+
+CANARY = "canary-7d1f-never-on-disk"
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: NAME, labels: {app: NAME}}
+spec:
+  automountServiceAccountToken: false
+  terminationGracePeriodSeconds: 0
+  containers:
+    - name: main
+      image: localhost/busybox:1
+      imagePullPolicy: Never
+      args: [sh, -c, "SCRIPT"]
+"""
+CRASHING = "echo begin; i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done; exit 3"
+TALKING = "i=0; while [ $i -lt 500 ]; do echo line $i; i=$((i+1)); done; sleep 600"
+CRD = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: KINDs.evidence.example}
+spec:
+  group: evidence.example
+  scope: Namespaced
+  names: {kind: KIND, plural: KINDs}
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A state directory of the test's own."""
+    return Settings(state_dir=tmp_path / "state")
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Profile:
+    """A platform with one kind of custom resource."""
+    widget = CustomResource(group="evidence.example", version="v1", kind="widget", plural="widgets")
+    return Profile(root=tmp_path, name="p", overlay="o", namespace="n", custom_resources=(widget,))
+
+
+@pytest.fixture
+def run(tmp_path: Path, settings: Settings) -> Iterator[RunDir]:
+    """An empty run directory; its recorder ends with the test."""
+    (tmp_path / "run").mkdir()
+    run = RunDir(tmp_path / "run")
+    run.run_json.write_text("{}")
+    yield run
+    recorder.stop(run, settings)
+
+
+def start(kubectl: Kubectl, namespace: str, name: str, script: str) -> None:
+    """Create a pod that runs ``script``."""
+    kubectl("apply", "-n", namespace, "-f", "-", stdin=POD.replace("NAME", name).replace("SCRIPT", script))
+
+
+def log(run: RunDir, pod: str, name: str = "main.txt") -> list[tuple[int, str]]:
+    """Return run number and text of each line recorded of a container."""
+    return [(line.run.number if line.run else -1, line.text) for line in log_lines.read(run.pod_logs / pod / name)]
+
+
+def until_logged(run: RunDir, pod: str, text: str, name: str = "main.txt") -> None:
+    """Wait until a line has been recorded."""
+
+    def look() -> bool | Pending:
+        lines = [words for _, words in log(run, pod, name)]
+        return text in lines or Pending(lines[-1] if lines else "no line")
+
+    wait_for(f"the line {text!r} of {pod}", look, timeout_s=60)
+
+
+def history(run: RunDir, kind: str, name: str) -> list[dict]:
+    """Return the revisions recorded of one object."""
+    lines = [msgspec.json.decode(line) for line in run.history.read_bytes().splitlines()]
+    return [line for line in lines if (line["kind"], line["name"]) == (kind, name)]
+
+
+@pytest.mark.parametrize("by", ["files", "api"])
+def test_a_pod_deleted_in_mid_run_keeps_its_logs_and_last_state(
+    cluster: Cluster, kubectl: Kubectl, namespace: str, busybox: str, run: RunDir, profile: Profile, settings, by: str
+) -> None:
+    """Nobody can ask the cluster for a pod that is gone; the recorder has its every line and how it ended."""
+    seen_as = cluster if by == "files" else msgspec.structs.replace(cluster, pod_logs=None)
+    recorder.start(run, seen_as, namespace, profile, settings)
+    start(kubectl, namespace, "gone", TALKING)
+    until_logged(run, "gone", "line 499")
+    kubectl("delete", "pod", "gone", "-n", namespace, "--force", "--grace-period=0")
+    kubectl("wait", "--for=delete", "pod/gone", "-n", namespace, "--timeout=30s")
+    assert recorder.drain(run, settings)
+    assert not recorder.alive(run, settings)
+    assert log(run, "gone") == [(0, f"line {number}") for number in range(500)]
+    revisions = history(run, "Pod", "gone")
+    assert [revisions[0]["change"], revisions[-1]["change"]] == ["ADDED", "DELETED"]
+    assert any(revision["object"].get("status", {}).get("phase") == "Running" for revision in revisions)
+    assert {"Scheduled", "Started", "Killing"} <= {
+        event.reason for event in event_revisions(run.events) if event.object == "gone"
+    }
+
+
+@pytest.mark.parametrize("by", ["files", "api"])
+def test_every_run_of_a_crashing_container_is_kept(
+    cluster: Cluster, kubectl: Kubectl, namespace: str, busybox: str, run: RunDir, profile: Profile, settings, by: str
+) -> None:
+    """The first run of a container that has crashed twice since is complete, although the kubelet has thrown it away."""
+    seen_as = cluster if by == "files" else msgspec.structs.replace(cluster, pod_logs=None)
+    recorder.start(run, seen_as, namespace, profile, settings)
+    start(kubectl, namespace, "crashing", CRASHING)
+
+    def restarted() -> bool | Pending:
+        statuses = kubectl.get("pod", "crashing", "-n", namespace)["status"].get("containerStatuses") or [{}]
+        count = statuses[0].get("restartCount", 0)
+        return count >= 2 or Pending(f"{count} restarts")
+
+    wait_for("two restarts", restarted, timeout_s=90)
+    recorder.drain(run, settings)
+    lines = log(run, "crashing", "main.previous.txt") + log(run, "crashing")
+    whole = ["begin", *(f"line {number}" for number in range(300))]
+    for number in (0, 1):
+        assert [text for run_number, text in lines if run_number == number] == whole
+
+
+def test_the_recorder_outlives_its_starter_and_a_killed_one_is_taken_up(
+    cluster: Cluster, kubectl: Kubectl, namespace: str, run: RunDir, profile: Profile, settings: Settings
+) -> None:
+    """Who started it may end; after kill -9 a new one goes on, and nothing is written twice."""
+    code = (
+        "import sys; from pathlib import Path; import msgspec;"
+        "from k8s_e2e.cluster.provider import Cluster; from k8s_e2e.evidence import recorder;"
+        "from k8s_e2e.model.layout import RunDir; from k8s_e2e.model.profile import Profile;"
+        "from k8s_e2e.model.settings import Settings;"
+        "cluster = msgspec.json.decode(sys.argv[1], type=Cluster, dec_hook=lambda kind, value: kind(value));"
+        "profile = Profile(root=Path('/'), name='p', overlay='o', namespace='n');"
+        "run = RunDir(Path(sys.argv[2])); settings = Settings(state_dir=Path(sys.argv[3]));"
+        "print(recorder.start(run, cluster, sys.argv[4], profile, settings))"
+    )
+    told = msgspec.json.encode(cluster, enc_hook=str).decode()
+    argv = [sys.executable, "-c", code, told, str(run.root), str(settings.state_dir), namespace]
+    starter = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    pid = int(starter.stdout)
+    assert recorder.alive(run, settings)
+    assert recorder.start(run, cluster, namespace, profile, settings) == pid
+    kubectl("create", "configmap", "first", "-n", namespace, "--from-literal=a=b")
+    wait_for("the first revision", lambda: bool(history(run, "ConfigMap", "first")) or Pending("none"), timeout_s=10)
+    os.kill(pid, signal.SIGKILL)
+    wait_for("the end", lambda: not recorder.alive(run, settings) or Pending("alive"), timeout_s=5)
+    kubectl("create", "configmap", "second", "-n", namespace, "--from-literal=a=b")
+    kubectl("delete", "configmap", "first", "-n", namespace)
+    assert recorder.start(run, cluster, namespace, profile, settings) != pid
+    recorder.drain(run, settings)
+    assert [one["change"] for one in history(run, "ConfigMap", "first")] == ["ADDED", "DELETED"]
+    assert [one["change"] for one in history(run, "ConfigMap", "second")] == ["ADDED"]
+
+
+def test_a_kind_that_appears_later_is_recorded_from_its_first_object(
+    cluster: Cluster, kubectl: Kubectl, namespace: str, run: RunDir, settings: Settings, tmp_path: Path
+) -> None:
+    """The recorder starts before the platform's CRDs are there."""
+    kind = CustomResource(group="evidence.example", version="v1", kind="late", plural="lates")
+    profile = Profile(root=tmp_path, name="p", overlay="o", namespace="n", custom_resources=(kind,))
+    recorder.start(run, cluster, namespace, profile, settings)
+    kubectl("apply", "-f", "-", stdin=CRD.replace("KIND", "late"))
+    try:
+        kubectl("wait", "--for=condition=Established", "crd/lates.evidence.example", "--timeout=20s")
+        body = {"apiVersion": "evidence.example/v1", "kind": "late", "metadata": {"name": "one"}}
+        kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(body))
+        recorder.drain(run, settings)
+        assert [one["change"] for one in history(run, "late", "one")] == ["ADDED"]
+    finally:
+        kubectl("delete", "crd", "lates.evidence.example", "--wait=false")
+
+
+def test_the_collection_is_complete_sealed_and_free_of_secrets(
+    cluster: Cluster, kubectl: Kubectl, namespace: str, busybox: str, run: RunDir, profile: Profile, settings: Settings
+) -> None:
+    """Every path of the artifact map is there, verifies, and the secret is in none of it."""
+    recorder.start(run, cluster, namespace, profile, settings)
+    kubectl("apply", "-f", "-", stdin=CRD.replace("KIND", "widget"))
+    try:
+        kubectl("wait", "--for=condition=Established", "crd/widgets.evidence.example", "--timeout=20s")
+        widget = {"apiVersion": "evidence.example/v1", "kind": "widget", "metadata": {"name": "w"}, "status": {"a": 1}}
+        kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(widget))
+        kubectl("create", "secret", "generic", "db", "-n", namespace, f"--from-literal=password={CANARY}")
+        kubectl("create", "configmap", "leak", "-n", namespace, f"--from-literal=conf={CANARY}")
+        wait_for("the secret", lambda: bool(history(run, "Secret", "db")) or Pending("not seen"), timeout_s=10)
+        start(kubectl, namespace, "talker", f"echo password is {CANARY}; echo done; sleep 600")
+        until_logged(run, "talker", "done")
+        collected = collector.collect(run, cluster, namespace, profile, None, settings, print)
+    finally:
+        kubectl("delete", "crd", "widgets.evidence.example", "--wait=false")
+    assert {part.name: part.error for part in collected.parts if part.status == "failed"} == {}
+    sealed = manifest.seal(run, collected.parts, "r1")
+    assert manifest.verify(run) == []
+    paths = {entry.path for entry in sealed.files}
+    assert {
+        "k8s/resources.json",
+        "k8s/resources.txt",
+        "k8s/widgets.yaml",
+        "k8s/events.txt",
+        "k8s/events.jsonl",
+        "k8s/history.jsonl",
+        "k8s/pod-descriptions.txt",
+        "k8s/logs/talker/main.txt",
+        "k8s/logs-talker.txt",
+        "logs/recorder.jsonl",
+    } <= paths
+    assert {f"logs/cluster-{component}.txt" for component in cluster.component_logs} <= paths
+    items = json.loads(run.resources.read_bytes())["items"]
+    kinds = {item["kind"] for item in items}
+    assert {"Pod", "Secret", "ConfigMap", "widget", "Namespace", "Node", "ServiceAccount"} <= kinds
+    assert "status:" in run.path("k8s/widgets.yaml").read_text()
+    assert "Node-Selectors" in run.path("k8s/pod-descriptions.txt").read_text()
+    assert "done" in run.path("k8s/logs-talker.txt").read_text()
+    leaks = subprocess.run(["grep", "-rlF", CANARY, str(run.root)], capture_output=True, text=True, check=False).stdout
+    # the components' own logs are the cluster's, not the namespace's; the API server logs no bodies
+    assert leaks == ""
+    assert sealed.redactions["db/password"] >= 2
+
+
+def test_without_a_recorder_the_logs_come_over_the_api(
+    cluster: Cluster, kubectl: Kubectl, namespace: str, busybox: str, run: RunDir, profile: Profile, settings: Settings
+) -> None:
+    """A run whose recorder was lost still has the present logs and events."""
+    start(kubectl, namespace, "talker", "echo hello; sleep 600")
+    kubectl("wait", "--for=condition=Ready", "pod/talker", "-n", namespace, "--timeout=30s")
+    collected = collector.collect(run, cluster, namespace, profile, None, settings, print)
+    assert {part.name: part.error for part in collected.parts if part.status == "failed"} == {}
+    assert log(run, "talker") == [(0, "hello")]
+    assert "Scheduled" in run.path("k8s/events.txt").read_text()
+
+
+def test_a_cluster_that_is_gone_costs_a_failed_part_and_nothing_else(
+    cluster: Cluster, namespace: str, run: RunDir, profile: Profile, settings: Settings, tmp_path: Path
+) -> None:
+    """Collecting from nothing ends soon, says why, and can be sealed."""
+    text = cluster.kubeconfig.read_text()
+    server = next(line.split("server:")[1].strip() for line in text.splitlines() if "server:" in line)
+    (tmp_path / "kubeconfig").write_text(text.replace(server, "https://127.0.0.1:1"))
+    dead = msgspec.structs.replace(cluster, kubeconfig=tmp_path / "kubeconfig")
+    collected = collector.collect(run, dead, namespace, profile, None, settings, print)
+    failed = {part.name for part in collected.parts if part.status == "failed"}
+    assert {"resources", "pod-descriptions"} <= failed
+    assert manifest.seal(run, collected.parts).files
+    assert manifest.verify(run) == []
