@@ -17,12 +17,12 @@ _GAP = 4096  # how much raw text a short excerpt may look at, beyond its own lim
 def plain(text: str) -> str:
     r"""Return ``text`` with terminal sequences dropped and every character that could steer a reader made visible.
 
-    Newlines and tabs stay; CRLF becomes a newline; a lone CR is shown as ``␍``, other control characters as ``\xNN``
+    Newlines and tabs stay; CRLF becomes a newline; a lone CR is shown as ``\r``, other control characters as ``\xNN``
     or ``\uNNNN``.
     """
     if text.isascii() and text.isprintable():
         return text
-    text = _ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "␍")
+    text = _ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\\r")
     return _UNSAFE.sub(_visible, text)
 
 

@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from k8s_e2e.report.minimal import minimal
+    from k8s_e2e.report.minimal_report import minimal
     from k8s_e2e.report.run import Run
     from k8s_e2e.report.write import write_reports
 
 __all__ = ["Run", "minimal", "write_reports"]
 
-_HOMES = {"Run": "run", "minimal": "minimal", "write_reports": "write"}
+_HOMES = {"Run": "run", "minimal": "minimal_report", "write_reports": "write"}
 
 
 def __getattr__(name: str) -> Any:

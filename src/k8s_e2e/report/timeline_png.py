@@ -1,5 +1,6 @@
 """The timeline as a picture: lanes on one clock. matplotlib is imported only here, and only when something is drawn."""
 
+import functools
 import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ _ORDER = ("stages", "steps", "pods", "actions", "events", "requests", "spans", "
 _ROWS_MOST = {"steps": 45, "pods": 40}  # rows of a lane; other lanes have few
 _OTHERS_MOST = 16
 _LABEL = 44
+_FONT = "DejaVu Sans"  # comes with matplotlib: the same picture everywhere
 _ROW_IN = 0.21  # inches a row
 _DPI = 110
 _LETTERS_S = 0.011  # share of the width that one letter of a bar's title takes
@@ -42,16 +44,29 @@ def figure(timeline: Timeline, *, title: str = "") -> "Figure":
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     rows = list(_rows(timeline))
-    with mpl.rc_context(
-        {"font.family": "DejaVu Sans", "font.size": 8, "hatch.linewidth": 0.6, "text.parse_math": False}
-    ):
+    with mpl.rc_context({"font.family": _FONT, "font.size": 8, "hatch.linewidth": 0.6, "text.parse_math": False}):
         drawn = Figure(figsize=(14, max(2.4, 1.2 + _ROW_IN * len(rows))), layout="constrained")
         FigureCanvasAgg(drawn)
         axes = drawn.add_subplot()
         _draw(axes, rows, max(span_s(timeline), 0.001))
         head = title or "Timeline"
-        axes.set_title(one_line(f"{head} — second 0 is {timeline.epoch or 'unknown'}", 160), loc="left", fontsize=9)
+        axes.set_title(f"{_drawable(head, 120)} — second 0 is {timeline.epoch or 'unknown'}", loc="left", fontsize=9)
     return drawn
+
+
+@functools.cache
+def _glyphs() -> frozenset[int]:
+    """Code points that the font can draw."""
+    from matplotlib import font_manager  # noqa: PLC0415
+
+    return frozenset(font_manager.get_font(font_manager.findfont(_FONT)).get_charmap())
+
+
+def _drawable(text: str, limit: int) -> str:
+    """Return ``text`` on one short line, ``?`` for letters that the font lacks."""
+    line = one_line(text, 400)
+    line = line if len(line) <= limit else f"{line[: limit - 1]}…"
+    return "".join(letter if ord(letter) in _glyphs() else "?" for letter in line)
 
 
 def _rows(timeline: Timeline) -> Iterator[tuple[str, str, list[TimelineItem]]]:
@@ -110,8 +125,7 @@ def _draw(axes: "Axes", rows: list[tuple[str, str, list[TimelineItem]]], end: fl
 
 def _label(label: str, items: list[TimelineItem]) -> str:
     failed = any(item.status == "failed" for item in items)
-    text = one_line(label, 200)
-    text = text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…"
+    text = _drawable(label, _LABEL)
     return f"✗ {text}" if failed else text
 
 
@@ -130,7 +144,7 @@ def _bar(axes: "Axes", number: int, item: TimelineItem, end: float, lane: str) -
         linewidth=0.4,
         zorder=3,
     )
-    word = item.title if lane == "stages" else f"{took:.1f} s" if lane == "steps" else ""
+    word = _drawable(item.title, _LABEL) if lane == "stages" else f"{took:.1f} s" if lane == "steps" else ""
     if word and took / end > _LETTERS_S * len(word):
         middle = item.start_s + took / 2
         style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": "white", "zorder": 4}

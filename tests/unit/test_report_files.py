@@ -1,0 +1,207 @@
+"""The reports of a run: complete, reproducible, and written whatever is missing."""
+
+import hashlib
+import json
+import os
+import shutil
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.unit import run_builder as made
+
+from k8s_e2e.diagnosis import diagnose
+from k8s_e2e.model import io
+from k8s_e2e.model.evidence import Derived
+from k8s_e2e.model.layout import RunDir
+from k8s_e2e.report import write_reports
+
+EXPECTED = {
+    "REPORT.md", "REPORT.html", "timeline.json", "timeline.png", "k8s/timeline.txt", "step-summary.md", "pr-comment.md",
+    "junit.xml", "scenarios/users/report.md", "exports/timeline.perfetto.json", "derived.json",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def red(tmp_path_factory) -> RunDir:
+    """A diagnosed run that failed."""
+    run = made.red_image(tmp_path_factory.mktemp("runs") / "red").write()
+    diagnose(run)
+    return run
+
+
+def digests(run: RunDir, paths: list[str]) -> dict[str, str]:
+    """Return path -> sha256."""
+    return {path: hashlib.sha256(run.path(path).read_bytes()).hexdigest() for path in paths}
+
+
+def test_every_report_is_written_and_listed(red):
+    """All derived files are written, and derived.json holds the hash of each, those of the layers below too."""
+    assert set(write_reports(red)) == EXPECTED
+    listed = {entry.path: entry.sha256 for entry in io.load(red.derived, Derived).files}
+    assert set(listed) == (EXPECTED - {"derived.json"}) | {"findings.json", "trace-analysis.json"}
+    assert listed == digests(red, list(listed))
+
+
+def test_the_same_run_gives_the_same_bytes(red):
+    """Written twice, in between with another outcome of the report stage itself, every file is the same."""
+    before = digests(red, write_reports(red))
+    record = json.loads(red.run_json.read_text())
+    record["stages"].append({"name": "report", "status": "failed", "started": made.at(999), "duration_s": 7.5})
+    record |= {"exit_code": 1, "finished": made.at(1000)}
+    red.run_json.write_text(json.dumps(record))
+    assert digests(red, write_reports(red)) == before
+
+
+def test_the_same_run_elsewhere_gives_the_same_bytes(red, tmp_path):
+    """A copy of the run directory under another name is told in the same words."""
+    before = digests(red, write_reports(red))
+    shutil.copytree(red.root, tmp_path / "copy")
+    assert digests(RunDir(tmp_path / "copy"), write_reports(RunDir(tmp_path / "copy"))) == before
+
+
+def test_first_screen(red):
+    """The first 40 lines hold verdict, failing step with what was seen, cause, chain, evidence and next command."""
+    write_reports(red)
+    screen = "\n".join(red.report.read_text("utf-8").splitlines()[:40])
+    for words in (
+        'verdict: "failed"', "# FAILED: step users/02", "**Expected**", "**Got**", "**Last seen**", "**Stuck at**",
+        "**Hopeless**", "Image example.test/users:nope does not exist", "APIGraph/env-1 asks for the image",
+        "k8s/events.jsonl#L", "grep -n deploy-users-8f-q2 k8s/events.txt", "**Fix**",
+    ):  # fmt: skip
+        assert words in screen
+
+
+def test_a_green_run_reads_green(tmp_path):
+    """A run that passed names no cause and no finding."""
+    run = made.green(tmp_path).write()
+    diagnose(run)
+    write_reports(run)
+    text = run.report.read_text("utf-8")
+    assert "# PASSED: 3 of 3 steps passed" in text
+    assert "top_finding: null" in text
+    assert "Cause" not in text.split("## 2.")[0].split("# PASSED")[1].replace("Verdict and cause", "")
+
+
+def test_a_failed_deploy_puts_its_error_first(tmp_path):
+    """Without results, the stage's error line and hint are the first screen."""
+    builder = made.RunBuilder(tmp_path)
+    builder.stage("deploy", 0, 9, "failed", "no space left while writing /x", exit_code=3, hint="free some space")
+    run = builder.write()
+    run.results.unlink()
+    diagnose(run)
+    write_reports(run)
+    screen = "\n".join(run.report.read_text("utf-8").splitlines()[:40])
+    assert "# FAILED: stage deploy" in screen
+    assert "no space left while writing /x" in screen
+    assert "free some space" in screen
+    suite = ET.fromstring(run.path("junit.xml").read_bytes())  # noqa: S314 - written by us
+    assert suite.find("testsuite/testcase/error").get("message") == "stage deploy: no space left while writing /x"
+
+
+def test_sections_stand_in_order(red):
+    """Sections 1 to 10 are all there, in order."""
+    write_reports(red)
+    numbers = [line.split(".")[0][3:] for line in red.report.read_text("utf-8").splitlines() if line.startswith("## ")]
+    assert numbers == [str(number) for number in range(1, 11)]
+
+
+def test_junit_counts_what_ran(red):
+    """junit.xml has a suite a scenario with its failures, skips and the failure's text."""
+    write_reports(red)
+    root = ET.fromstring(red.path("junit.xml").read_bytes())  # noqa: S314 - written by us
+    assert (root.get("tests"), root.get("failures"), root.get("skipped")) == ("3", "1", "1")
+    failure = root.find("testsuite/testcase/failure")
+    assert failure.get("message") == "waited 20 s for deploy-users"
+    assert "status.availableReplicas: expected 1" in failure.text
+
+
+def test_comment_has_its_marker_and_no_links(red):
+    """The comment begins with the hidden marker, and links nothing that GitHub could not find."""
+    write_reports(red)
+    text = red.path("pr-comment.md").read_text("utf-8")
+    assert text.startswith("<!-- k8s-e2e -->\n# FAILED")
+    assert "](" not in text
+    assert len(text) < 60_000
+
+
+def test_perfetto_export_has_every_item(red):
+    """Each timeline item is one event of the export, on the process of its lane."""
+    write_reports(red)
+    items = json.loads(red.timeline.read_text())["items"]
+    events = json.loads(red.path("exports/timeline.perfetto.json").read_text())["traceEvents"]
+    drawn = [event for event in events if event["ph"] != "M"]
+    assert len(drawn) == len(items)
+    lanes = {event["pid"]: event["args"]["name"] for event in events if event["name"] == "process_name"}
+    assert {lanes[event["pid"]] for event in drawn} == {item["lane"] for item in items}
+
+
+def test_timeline_puts_all_sources_on_one_clock(red):
+    """Seconds count from the run's start, whichever file a time came from."""
+    write_reports(red)
+    timeline = json.loads(red.timeline.read_text())
+    assert timeline["epoch"] == made.at(0)
+    found = {(item["lane"], item["title"]): item for item in timeline["items"]}
+    assert found["steps", "users/02 deployment is available"]["start_s"] == 50.0
+    assert found["spans", "registry POST /v1/packages"]["start_s"] == 35.0
+    assert found["screenshots", "01-console /environments"]["start_s"] == 50.0
+    assert found["pods", "deploy-users-8f-q2: not ready"]["status"] == "failed"
+    assert {item["lane"] for item in timeline["items"]} == {
+        "stages", "steps", "pods", "actions", "events", "requests", "spans", "screenshots",
+    }  # fmt: skip
+
+
+def inputs(root: Path) -> list[str]:
+    """Return the observed files of a run directory."""
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run with every observed file."""
+    return made.red_crash(tmp_path_factory.mktemp("whole") / "run").write().root
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_file_may_be_absent_or_broken(whole, tmp_path_factory, data):
+    """Whatever subset of files is gone or garbage, the report is written and names each one."""
+    names = inputs(whole)
+    gone = data.draw(st.sets(st.sampled_from(names)))
+    broken = data.draw(st.sets(st.sampled_from(names))) - gone
+    garbage = data.draw(
+        st.sampled_from([b"", b"\xff\xfe\x00", b"[]", b'{"schema_version": 99}', b"{" * 2000, b"null\n"])
+    )
+    root = tmp_path_factory.mktemp("part") / "run"
+    shutil.copytree(whole, root)
+    for name in gone:
+        (root / name).unlink()
+    for name in broken:
+        (root / name).write_bytes(garbage)
+    run = RunDir(root)
+    found = diagnose(run)
+    assert set(write_reports(run)) >= EXPECTED - {"scenarios/users/report.md"}
+    text = run.report.read_text("utf-8")
+    assert text.startswith("---\n")
+    assert len(text.encode()) <= 48 * 1024
+    spots = " ".join(found.blind_spots)
+    for name in gone & {"run.json", "k8s-e2e-results.json", "k8s/history.jsonl", "k8s/events.jsonl", "traces.json"}:
+        assert name in spots
+
+
+def test_an_empty_directory_is_told(tmp_path):
+    """A directory without any file gets a report that says that nothing is known."""
+    run = RunDir(tmp_path)
+    diagnose(run)
+    write_reports(run)
+    text = run.report.read_text("utf-8")
+    assert "# INCOMPLETE: run.json records no stage" in text
+    assert "run.json: absent" in text
+
+
+def test_nothing_is_left_behind(red):
+    """No temporary file stays beside the reports."""
+    write_reports(red)
+    assert not [path for path in red.root.rglob(".*") if os.path.basename(path).startswith(".")]  # noqa: PTH119
