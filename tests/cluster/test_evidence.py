@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -129,7 +130,7 @@ def test_a_pod_deleted_in_mid_run_keeps_its_logs_and_last_state(
 def test_every_run_of_a_crashing_container_is_kept(
     cluster: Cluster, kubectl: Kubectl, namespace: str, busybox: str, run: RunDir, profile: Profile, settings, by: str
 ) -> None:
-    """The first run of a container that has crashed twice since is complete, although the kubelet has thrown it away."""
+    """The first run of a container that has crashed twice since is complete, though the kubelet has thrown it away."""
     seen_as = cluster if by == "files" else msgspec.structs.replace(cluster, pod_logs=None)
     recorder.start(run, seen_as, namespace, profile, settings)
     start(kubectl, namespace, "crashing", CRASHING)
@@ -260,9 +261,9 @@ def test_a_cluster_that_is_gone_costs_a_failed_part_and_nothing_else(
     cluster: Cluster, namespace: str, run: RunDir, profile: Profile, settings: Settings, tmp_path: Path
 ) -> None:
     """Collecting from nothing ends soon, says why, and can be sealed."""
-    text = cluster.kubeconfig.read_text()
-    server = next(line.split("server:")[1].strip() for line in text.splitlines() if "server:" in line)
-    (tmp_path / "kubeconfig").write_text(text.replace(server, "https://127.0.0.1:1"))
+    text, count = re.subn(r"https://[0-9.]+:\d+", "https://127.0.0.1:1", cluster.kubeconfig.read_text())
+    assert count == 1
+    (tmp_path / "kubeconfig").write_text(text)
     dead = msgspec.structs.replace(cluster, kubeconfig=tmp_path / "kubeconfig")
     collected = collector.collect(run, dead, namespace, profile, None, settings, print)
     failed = {part.name for part in collected.parts if part.status == "failed"}
