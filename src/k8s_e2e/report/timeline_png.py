@@ -2,6 +2,7 @@
 
 import functools
 import io
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -93,20 +94,14 @@ def _rows(timeline: Timeline) -> Iterator[tuple[str, str, list[TimelineItem]]]:
 
 def _weight(items: list[TimelineItem]) -> tuple[bool, float]:
     """Rows that failed first, then the longest."""
-    return not any(item.status == "failed" for item in items), -sum((i.end_s or i.start_s) - i.start_s for i in items)
+    return not any(item.status == "failed" for item in items), -sum(_took(item) for item in items)
 
 
 def _draw(axes: "Axes", rows: list[tuple[str, str, list[TimelineItem]]], end: float) -> None:
-    before = ""
+    _separators(axes, [lane for lane, _, _ in rows])
     for number, (lane, _, items) in enumerate(rows):
-        if lane != before and number:
-            axes.axhline(number - 0.5, color="#c8cdd6", linewidth=0.8, zorder=1)
-        before = lane
-        for item in items:
-            if item.end_s is None:
-                _moment(axes, number, item)
-            else:
-                _bar(axes, number, item, end, lane)
+        _bars(axes, number, lane, [item for item in items if item.end_s is not None], end)
+    _moments(axes, [(number, item) for number, row in enumerate(rows) for item in row[2] if item.end_s is None])
     for item in [item for lane, _, items in rows if lane == "steps" for item in items if item.status == "failed"][:1]:
         axes.axvline(item.end_s or item.start_s, color=_COLOURS["failed"], linestyle=":", linewidth=1.2, zorder=1)
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -129,33 +124,57 @@ def _label(label: str, items: list[TimelineItem]) -> str:
     return f"✗ {text}" if failed else text
 
 
-def _bar(axes: "Axes", number: int, item: TimelineItem, end: float, lane: str) -> None:
-    took = (item.end_s or item.start_s) - item.start_s
-    colour = _COLOURS.get(item.status, _COLOURS[""])
-    faint = lane == "pods" and item.status in ("ok", "")
-    axes.barh(
-        number,
-        max(took, end * 0.0012),
-        left=item.start_s,
-        height=0.62 if lane in ("stages", "steps", "pods") else 0.5,
-        color=f"{colour}55" if faint else colour,
-        edgecolor="white" if item.status in _HATCH else colour,
-        hatch=_HATCH.get(item.status),
-        linewidth=0.4,
-        zorder=3,
-    )
-    word = _drawable(item.title, _LABEL) if lane == "stages" else f"{took:.1f} s" if lane == "steps" else ""
-    if word and took / end > _LETTERS_S * len(word):
-        middle = item.start_s + took / 2
-        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": "white", "zorder": 4}
-        if item.status in _HATCH:
-            style["bbox"] = {"facecolor": colour, "edgecolor": "none", "pad": 1.5}
-        axes.text(middle, number, word, fontweight="bold", **style)
+def _separators(axes: "Axes", lanes: list[str]) -> None:
+    for number, (above, below) in enumerate(itertools.pairwise(lanes), 1):
+        if above != below:
+            axes.axhline(number - 0.5, color="#c8cdd6", linewidth=0.8, zorder=1)
 
 
-def _moment(axes: "Axes", number: int, item: TimelineItem) -> None:
-    marker, colour = _MARKERS.get(item.status, "|"), _COLOURS.get(item.status, _COLOURS[""])
-    axes.plot(item.start_s, number, marker=marker, color=colour, markersize=5, linestyle="none", zorder=5)
+def _bars(axes: "Axes", number: int, lane: str, items: list[TimelineItem], end: float) -> None:
+    """Draw the bars of one row: one collection per status, or thousands of spans would take minutes."""
+    height = 0.62 if lane in ("stages", "steps", "pods") else 0.5
+    by_status: dict[str, list[TimelineItem]] = {}
+    for item in items:
+        by_status.setdefault(item.status, []).append(item)
+    for status, members in sorted(by_status.items()):
+        colour = _COLOURS.get(status, _COLOURS[""])
+        faint = lane == "pods" and status in ("ok", "")
+        axes.broken_barh(
+            [(item.start_s, max(_took(item), end * 0.0012)) for item in members],
+            (number - height / 2, height),
+            facecolors=f"{colour}55" if faint else colour,
+            edgecolors="white" if status in _HATCH else colour,
+            hatch=_HATCH.get(status),
+            linewidth=0.4,
+            zorder=3,
+        )
+    for item in items:
+        if lane in ("stages", "steps"):
+            _words(axes, number, item, lane, end)
+
+
+def _words(axes: "Axes", number: int, item: TimelineItem, lane: str, end: float) -> None:
+    """Write into a bar what it is, where that fits."""
+    took = _took(item)
+    word = _drawable(item.title, _LABEL) if lane == "stages" else f"{took:.1f} s"
+    if took / end <= _LETTERS_S * len(word):
+        return
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": "white", "zorder": 4}
+    if item.status in _HATCH:
+        style["bbox"] = {"facecolor": _COLOURS[item.status], "edgecolor": "none", "pad": 1.5}
+    axes.text(item.start_s + took / 2, number, word, fontweight="bold", **style)
+
+
+def _moments(axes: "Axes", moments: list[tuple[int, TimelineItem]]) -> None:
+    for status, marker in _MARKERS.items():
+        chosen = [(item.start_s, number) for number, item in moments if item.status == status]
+        if chosen:
+            style: dict[str, Any] = {"color": _COLOURS[status], "markersize": 5, "linestyle": "none", "zorder": 5}
+            axes.plot([at for at, _ in chosen], [number for _, number in chosen], marker=marker, **style)
+
+
+def _took(item: TimelineItem) -> float:
+    return (item.end_s if item.end_s is not None else item.start_s) - item.start_s
 
 
 def _legend(axes: "Axes") -> None:
