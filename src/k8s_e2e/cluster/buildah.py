@@ -1,10 +1,11 @@
 """Image builds without an engine: buildah, with everything of its own in the kit's cache.
 
 Where the system has no buildah it is unpacked privately from Debian's packages. Its store, its policy and its
-configuration are the kit's, nothing in /etc is read or written. Each command runs in a mount namespace of its own:
-when it is killed, its mounts go with it.
+configuration are the kit's, nothing in /etc is read or written. Each command runs in process and mount namespaces of
+its own: when it is killed, or we are, its processes and mounts go with it.
 """
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -17,6 +18,7 @@ import msgspec
 
 from k8s_e2e.base import files, process
 from k8s_e2e.base.errors import EnvironmentFailure
+from k8s_e2e.base.lock import locked
 from k8s_e2e.base.progress import Progress
 from k8s_e2e.cluster import apt, build_access, docker_archive, dockerfile
 from k8s_e2e.cluster.builder import Job
@@ -47,25 +49,29 @@ class Buildah:
                 "images are built by a Docker engine, or by buildah as root: no engine answers, and this is not root"
             )
             raise EnvironmentFailure(message, hint="start Docker, or run as root")
-        self._settings = settings
+        self._settings, self._progress = settings, progress
         self._home = settings.cache_dir.absolute() / "buildah"
-        self._home.mkdir(parents=True, exist_ok=True)
-        self._start = _program(self._home, settings, progress)
-        self._driver = "overlay" if _overlay_works(self._home) else "vfs"
-        for name, text in {"policy.json": _POLICY, "registries.conf": _REGISTRIES, "containers.conf": ""}.items():
-            files.write(self._home / name, text)
-        files.write(self._home / "storage.conf", f'[storage]\ndriver = "{self._driver}"\n')
-
-    def __enter__(self) -> Self:
-        # What a killed build left is found by its state in here, so a fresh directory forgets its mounts.
-        self._state = tempfile.mkdtemp(prefix="k8s-e2e-buildah-")
-        self._run("rm", "--all", check=False)
         self._shared: dict[tuple[Path, str, str], str] = {}  # what images share -> the image made of it
         self._saved: set[str] = set()  # layers written to archives
+
+    def __enter__(self) -> Self:
+        self._home.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            what, limit = f"the lock on buildah's store in {self._home}", self._settings.build_timeout_s
+            stack.enter_context(locked(self._home / ".lock", what=what, timeout_s=limit, progress=self._progress))
+            self._state = stack.enter_context(tempfile.TemporaryDirectory(prefix="k8s-e2e-buildah-"))
+            self._start = _program(self._home, self._settings, self._progress)
+            self._driver = "overlay" if _overlay_works(self._home) else "vfs"
+            for name, text in {"policy.json": _POLICY, "registries.conf": _REGISTRIES, "containers.conf": ""}.items():
+                files.write(self._home / name, text)
+            files.write(self._home / "storage.conf", f'[storage]\ndriver = "{self._driver}"\n')
+            # Mounts are recorded in the state directory, and a fresh one forgets those of a build that was killed.
+            self._run("rm", "--all", check=False)
+            self._leave = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._state, ignore_errors=True)
+        self._leave.close()
 
     def build(self, job: Job, *, log: Path) -> None:
         """Build one image into the store; unchanged steps are taken from there.
@@ -145,8 +151,8 @@ class Buildah:
 
 
 def _program(home: Path, settings: Settings, progress: Progress) -> list[str]:
-    """Return the words that start buildah in a mount namespace of its own."""
-    enter = ["unshare", "--mount", "--propagation", "private"]
+    """Return the words that start buildah in namespaces of its own: if we die, it dies with all that it started."""
+    enter = ["setpriv", "--pdeathsig", "KILL", "--", "unshare", "--fork", "--pid", "--kill-child", "--mount-proc"]
     if found := shutil.which("buildah"):
         return [*enter, found]
     release = platform.freedesktop_os_release()

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from k8s_e2e.base import files, process
 from k8s_e2e.base.errors import EnvironmentFailure
-from k8s_e2e.base.lock import locked
 from k8s_e2e.base.progress import Progress, ticking
 from k8s_e2e.cluster import apt, base_image, docker, oci
 from k8s_e2e.cluster.build_key import build_key
@@ -48,10 +47,8 @@ class ImageBuilds:
         home = self._settings.cache_dir.absolute() / "images" / f"{context.name}-{key}"
         if images := self._found(home, build):
             return images
-        waited_for = f"the lock on image builds in {home.parent}"
-        lock = home.parent / ".lock"
-        with locked(lock, what=waited_for, timeout_s=self._settings.build_timeout_s, progress=self._progress):
-            return self._found(home, build) or self._made(home, build, context, arguments)
+        with self._docker or Buildah(self._settings, self._progress) as builder:  # one process at a time
+            return self._found(home, build) or self._made(home, build, context, arguments, builder)
 
     def _base(self, dockerfile: str) -> tuple[dict[str, str], str]:
         """Return the build arguments that name the base images, and what identifies builder and base."""
@@ -80,10 +77,12 @@ class ImageBuilds:
             self._progress(f"images of {build.context}: unchanged, {_size(home)} in the cache")
         return images
 
-    def _made(self, home: Path, build: ImageBuild, context: Path, arguments: dict[str, str]) -> list[BuiltImage]:
+    def _made(
+        self, home: Path, build: ImageBuild, context: Path, arguments: dict[str, str], builder: Builder
+    ) -> list[BuiltImage]:
         began = time.monotonic()
-        builder: Builder = self._docker or Buildah(self._settings, self._progress)
-        with builder, tempfile.TemporaryDirectory(prefix=".new-", dir=home.parent) as scratch:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=home.parent) as scratch:
             entry = Path(scratch, "entry")
             entry.mkdir()
             if any(reference in base_image.references().values() for reference in arguments.values()):
