@@ -75,7 +75,9 @@ def test_an_image_that_is_not_there_and_never_pulled(kube, namespace, deploy):
 def test_an_image_name_that_is_none(kube, namespace, deploy):
     """The reason is named."""
     deploy(image="UPPER/case:1", imagePullPolicy="IfNotPresent")
-    assert "is InvalidImageName" in failure(kube, namespace, within_s=20)
+    message = failure(kube, namespace, within_s=20)
+    assert "image UPPER/case:1: " in message
+    assert "invalid reference format" in message
 
 
 def test_a_config_map_that_is_missing(kube, namespace, deploy):
@@ -106,8 +108,12 @@ def test_a_program_that_cannot_be_started(kube, namespace, deploy):
 
 def test_a_container_that_crashes_again_and_again(kube, namespace, deploy):
     """After the third crash the exit code and the container's last words are told."""
-    arguments = ["-conf", "/no-such-file"]
-    deploy(image=COREDNS_IMAGE, args=arguments, terminationMessagePolicy="FallbackToLogsOnError")
+    deploy(
+        image=COREDNS_IMAGE,
+        args=["-conf", "/no-such-file"],
+        terminationMessagePolicy="FallbackToLogsOnError",
+        readinessProbe={"tcpSocket": {"port": 53}},  # without one a crashing container counts as available for a moment
+    )
     message = failure(kube, namespace, within_s=75)
     assert "is CrashLoopBackOff: container main ended with exit code 1: " in message
     assert "/no-such-file" in message

@@ -173,6 +173,18 @@ def test_a_crash_loop_is_hopeless_beyond_its_limit_with_the_exit_code():
     assert hopeless(pod(crashed), crashes=4) is None
 
 
+def test_a_program_that_is_not_in_the_image_is_hopeless_at_once():
+    """A start that failed for a missing program is; one that failed for a reason that may pass is not."""
+    message = 'failed to create: exec: "/nope": stat /nope: no such file or directory'
+    ended = {"terminated": {"exitCode": 128, "reason": "StartError", "message": message}}
+    failed = waiting("RunContainerError", "…", lastState=ended)
+    assert hopeless(pod(failed)) == (
+        f"pod operator-abc: container operator ended with exit code 128 (StartError): {message}"
+    )
+    ended["terminated"]["message"] = "context deadline exceeded"
+    assert hopeless(pod(failed)) is None
+
+
 def test_an_init_container_is_looked_at_too():
     """An image that an init container lacks is as hopeless."""
     assert hopeless(pod(initContainerStatuses=[waiting("InvalidImageName", "bad")])) is not None

@@ -24,8 +24,9 @@ _NO_SUCH_IMAGE = (
     "manifest unknown",
     "does not exist",
     "pull access denied",
-    "failed to resolve reference",
+    "invalid reference format",
 )
+_NO_PROGRAM = ("no such file or directory", "executable file not found", "permission denied", "exec format error")
 _REFUSED = ("exceeded quota", "forbidden", "denied", "is invalid")
 
 Object = dict[str, Any]
@@ -138,7 +139,7 @@ def hopeless(
 
     Hopeless are: an image that is not there and never pulled, an invalid image name, an image that no registry has (or
     `PULLS` failed pulls, counted in ``events``), a container that cannot be configured for `SETTLE_S` seconds, a
-    container that crashed ``crashes`` times, and a pod that was rejected by its node.
+    program that is not in its image, a container that crashed ``crashes`` times, and a pod that its node rejected.
 
     Args:
         pod: the live object.
@@ -147,27 +148,23 @@ def hopeless(
         crashes: how often a container may have ended.
     """
     name, status = pod["metadata"]["name"], pod.get("status", {})
+    lasts = now_s is not None and _age_s(status.get("startTime", ""), now_s) >= SETTLE_S
     for container in _containers(status):
         waiting = container.get("state", {}).get("waiting") or {}
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
-        said = f"pod {name} is {reason}"
+        why = ""
+        if _cannot_start(container):
+            return f"pod {name}: {_crash(container)}"
         if reason in ("ErrImageNeverPull", "InvalidImageName"):
-            return f"{said}: {message or container.get('image', '')}"
-        if reason in ("ImagePullBackOff", "ErrImagePull"):
-            failed = [
-                event
-                for event in _of(pod, events)
-                if event.get("reason") == "Failed" and "pull" in event.get("message", "")
-            ]
-            why = _last_pull(failed) or message
-            if any(word in why for word in _NO_SUCH_IMAGE) or sum(event.get("count", 1) for event in failed) >= PULLS:
-                return f"{said}: image {container.get('image', '')}: {why}"
-        if reason == "CreateContainerConfigError":
-            began = status.get("startTime", "")
-            if now_s is not None and _age_s(began, now_s) >= SETTLE_S:
-                return f"{said}: {message}"
-        if reason == "CrashLoopBackOff" and container.get("restartCount", 0) + 1 >= crashes:
-            return f"{said}: {_crash(container)}"
+            why = message or container.get("image", "")
+        elif reason in ("ImagePullBackOff", "ErrImagePull"):
+            why = _no_image(container, message, _of(pod, events))
+        elif reason == "CreateContainerConfigError" and lasts:
+            why = message or "unknown"
+        elif reason == "CrashLoopBackOff" and container.get("restartCount", 0) + 1 >= crashes:
+            why = _crash(container)
+        if why:
+            return f"pod {name} is {reason}: {why}"
     if status.get("phase") == "Failed" and status.get("reason"):
         return f"pod {name} has failed: {status['reason']}: {status.get('message', '')}"
     return None
@@ -268,9 +265,14 @@ def _seen(event: Object) -> str:
     return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
-def _last_pull(failed: list[Object]) -> str:
-    told = [event["message"] for event in failed if event.get("message", "").startswith("Failed to pull image")]
-    return " ".join(told[-1].split()) if told else ""
+def _no_image(container: Object, message: str, events: list[Object]) -> str:
+    """Say why an image will not come; empty while it may. What the registry said is in the message or an event."""
+    failed = [event for event in events if event.get("reason") == "Failed" and "pull" in event.get("message", "")]
+    told = [event["message"] for event in failed if event["message"].startswith("Failed to pull image")]
+    why = " ".join(told[-1].split()) if told else message
+    tries = sum(event.get("count", 1) for event in failed)
+    lost = tries >= PULLS or any(word in why for word in _NO_SUCH_IMAGE)
+    return f"image {container.get('image', '')}: {why}" if lost else ""
 
 
 def _crash(container: Object) -> str:
@@ -283,6 +285,13 @@ def _crash(container: Object) -> str:
         words += f": {said[-1].strip()[:LAST_LINE]}"
     times = container.get("restartCount", 0)
     return f"{words}, restarted {times} times" if times else words
+
+
+def _cannot_start(container: Object) -> bool:
+    """Say whether the program of a container is not in its image, or is none: a restart does not mend that."""
+    ended = container.get("lastState", {}).get("terminated") or container.get("state", {}).get("terminated") or {}
+    told = ended.get("message", "")
+    return ended.get("reason") in ("StartError", "ContainerCannotRun") and any(word in told for word in _NO_PROGRAM)
 
 
 def _age_s(since: str, now_s: float) -> float:
