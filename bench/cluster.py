@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from k8s_e2e.base.progress import silent
 from k8s_e2e.cluster.local.provider import LocalProvider
 from k8s_e2e.model.settings import Settings
 
@@ -40,11 +41,10 @@ def main() -> None:
                     seen["LOAD"] = time.monotonic() - began - seen["UP"]
             finally:
                 began_down = time.monotonic()
-                provider.down("bench", progress=str)
+                provider.down("bench", progress=silent)
             seen["DOWN"] = time.monotonic() - began_down
-            print(
-                f"{'warm-up' if number == 0 else f'round {number}'}: up {seen['UP']:.2f} s, down {seen['DOWN']:.2f} s"
-            )
+            label = f"round {number}" if number else "warm-up"
+            print(f"{label}: up {seen['UP']:.2f} s, down {seen['DOWN']:.2f} s")
             if number:
                 for name, seconds in seen.items():
                     phases.setdefault(name, []).append(seconds)

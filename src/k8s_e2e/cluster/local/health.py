@@ -3,6 +3,7 @@
 import functools
 import http.client
 import json
+import socket
 import ssl
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,6 +45,15 @@ def request(method: str, url: str, body: Any = None) -> tuple[int, bytes]:
         return reply.status, reply.read()
     finally:
         connection.close()
+
+
+def listens(host: str, port: int) -> bool | Pending:
+    """Probe whether anybody accepts connections."""
+    try:
+        socket.create_connection((host, port), _TIMEOUT_S).close()
+    except OSError as error:
+        return Pending(str(error))
+    return True
 
 
 def healthy(url: str) -> bool | Pending:

@@ -19,7 +19,7 @@ from k8s_e2e.base.process import tail
 from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster.local import health, namespaces
 from k8s_e2e.cluster.local.components import CTR
-from k8s_e2e.cluster.local.layout import HIDDEN, INSIDE, NODE, NODE_GATEWAY, NODE_IP
+from k8s_e2e.cluster.local.layout import API_PORT, HIDDEN, INSIDE, NODE, NODE_GATEWAY, NODE_IP
 
 T = TypeVar("T")
 _RESTART_AFTER_S = 1.0
@@ -98,8 +98,12 @@ class Boot:
         self._wait("etcd", lambda: health.healthy("http://127.0.0.1:2379/readyz"))
         self._start("kube-apiserver")
         importing = self._import_images() if with_node else None
+        if with_node:
+            # kubelet needs no more than a listener; the others would be refused until the API server's own roles exist.
+            self._wait("kube-apiserver listens", lambda: health.listens(NODE_IP, API_PORT))
+            self._start("kubelet")
         self._wait("kube-apiserver ready", lambda: health.healthy(f"{health.API}/readyz"))
-        for name in ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"):
+        for name in ("kube-controller-manager", "kube-scheduler", "kube-proxy"):
             if name in self._commands:
                 self._start(name)
         for each in self._addons:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from k8s_e2e.base import files
+from k8s_e2e.base import files, process
 from k8s_e2e.base.errors import EnvironmentFailure, KitError, UsageError
 from k8s_e2e.base.process import tail
 from k8s_e2e.base.progress import Progress
@@ -32,6 +32,7 @@ from k8s_e2e.model.settings import Settings
 
 _NAME_LIMIT = 63
 _ATTACH_S = 5.0
+_MODPROBE_S = 10.0
 _NODE_ASSETS = ("containerd", "ctr", "containerd-shim-runc-v2", "runc", "cni", "netfilter", *addons.ASSETS)
 
 
@@ -66,6 +67,8 @@ class LocalProvider:
                     return self._attach(name)
             self._remove(directory)
             with_node = () if control_plane_only else (*components.NODE_PROGRAMS, *_NODE_ASSETS)
+            if not control_plane_only:
+                _filter_bridges(progress)
             assets = asset_store.ensure({*components.CONTROL_PLANE, "kubectl", *with_node}, self._settings, progress)
             try:
                 self._make(directory, assets, control_plane_only=control_plane_only, progress=progress)
@@ -362,6 +365,13 @@ def _python_paths() -> list[str]:
 
 def _same_device(one: Path, other: Path) -> bool:
     return one.stat().st_dev == other.stat().st_dev
+
+
+def _filter_bridges(progress: Progress) -> None:
+    """Load the module without which a Service does not answer pods of its own node; all others are loaded on use."""
+    if not Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists():
+        progress("loading the kernel module br_netfilter")
+        process.run(["modprobe", "br_netfilter"], timeout_s=_MODPROBE_S)
 
 
 def _refuse_wrong_machine() -> None:
