@@ -420,3 +420,16 @@ def test_pods_are_locked_down() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert pod["containers"][0]["image"] == "registry.k8s.io/pause:3.9"
+
+
+def test_an_object_stripped_of_labels_and_owner_is_still_known_by_who_applied_it() -> None:
+    """What the operator applied and nobody claims is taken back; the same object of somebody else is not."""
+    applier = NoopApplier()
+    value = spec(component())
+    converge(applier, value)
+    metadata = applier.objects["ConfigMap", "cm-users"]["metadata"]
+    del metadata["labels"], metadata["ownerReferences"]
+    assert [(a.verb, a.name) for a in converge(applier, value)] == [("Update", "cm-users")]
+    metadata = applier.objects["ConfigMap", "cm-users"]["metadata"]
+    del metadata["labels"], metadata["ownerReferences"], metadata["ownedFields"]
+    assert [(a.verb, a.name) for a in converge(applier, value)] == [("Conflict", "cm-users")]

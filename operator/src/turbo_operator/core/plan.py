@@ -112,7 +112,8 @@ def belongs_to(obj: Mapping[str, Any], owner: Owner) -> bool:
     """Whether the operator may change an object for this graph.
 
     It may if the APIGraph owns it; or if it carries our labels of this environment and nobody else controls it: an
-    object whose graph was deleted with `--cascade=orphan`, or replaced by one of the same name.
+    object whose graph was deleted with `--cascade=orphan`, or replaced by one of the same name; or if the operator
+    applied it and somebody stripped it of owner and labels.
     """
     metadata = obj["metadata"]
     controller = next((r for r in metadata.get("ownerReferences") or () if r.get("controller")), None)
@@ -124,6 +125,8 @@ def belongs_to(obj: Mapping[str, Any], owner: Owner) -> bool:
     if reference is not None and reference.get("name") != owner.name:
         return False
     labels = metadata.get("labels") or {}
+    if names.LABEL_ENVIRONMENT not in labels:
+        return reference is None and OWNED_FIELDS in metadata
     return labels.get(names.LABEL_MANAGED_BY) == names.MANAGER and labels.get(names.LABEL_ENVIRONMENT) == owner.name
 
 

@@ -127,8 +127,8 @@ class KubeClient:
             ApiError: an answer other than 2xx.
             Unreachable: no answer.
         """
-        # The transport encodes plain JSON itself and takes other JSON media types as text.
-        content: Any = body if content_type == JSON or body is None else json.dumps(body)
+        # The transport encodes JSON media types itself and takes others as text.
+        content: Any = body if content_type.endswith("json") or body is None else json.dumps(body)
         response = self._send(
             method, path, query, body=content, content_type=content_type, read_timeout_s=read_timeout_s
         )

@@ -53,9 +53,14 @@ def transport_class() -> Any:
     return _load("kubernetes.client.rest").RESTClientObject
 
 
+def incluster_module() -> Any:
+    """`kubernetes.config.incluster_config`."""
+    return _load("kubernetes.config.incluster_config")
+
+
 def load_incluster_config(configuration: Any) -> None:
     """Fill `configuration` from the pod's service account; the token is read again every minute."""
-    _load("kubernetes.config.incluster_config").load_incluster_config(configuration)
+    incluster_module().load_incluster_config(configuration)
 
 
 def load_kube_config(configuration: Any, path: str | None) -> None:

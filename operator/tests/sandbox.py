@@ -1,0 +1,216 @@
+"""A namespace of a real API server with the operator's rights in it, and the operator as a process."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from turbo_operator.core import names
+from turbo_operator.kube.client import APPLY, ApiError, KubeClient
+
+MANIFESTS = Path(__file__).parents[2] / "infra" / "k8s" / "base"
+
+
+def wait(what: str, condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+    """Wait until `condition()` is true and give its value; a failure names what was waited for and the last value."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}; last seen: {value!r}"
+        time.sleep(0.05)
+    return value
+
+
+@dataclass
+class OperatorProcess:
+    """A running operator."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+    client: httpx.Client
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Its log so far."""
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.endswith("}")]
+
+    def actions(self) -> list[dict[str, Any]]:
+        """The finished actions in its log."""
+        return [line for line in self.lines() if line.get("event") == "operator.action"]
+
+    def get(self, path: str) -> Any:
+        """JSON of a GET, None unless it is 200."""
+        try:
+            reply = self.client.get(path)
+        except httpx.HTTPError:
+            return None
+        return reply.json() if reply.status_code == 200 else None
+
+    def phase(self, environment_id: str) -> str | None:
+        """Phase of an environment."""
+        status = self.get(f"/v1/status/{environment_id}")
+        return None if status is None else str(status["phase"])
+
+    def metric(self, name: str) -> float:
+        """Sum of a metric over its labels."""
+        lines = self.client.get("/metrics").text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + " ", name + "{")))
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait; gives the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+
+@dataclass
+class Sandbox:
+    """A namespace; `admin` may do everything in it, `kubeconfig` is what the operator gets."""
+
+    admin: KubeClient
+    kubeconfig: Path
+    directory: Path
+    started: list[OperatorProcess] = field(default_factory=list)
+
+    @property
+    def namespace(self) -> str:
+        """Its name."""
+        return self.admin.namespace
+
+    def get(self, kind: str, name: str) -> dict[str, Any] | None:
+        """An object, None if there is none."""
+        try:
+            return self.admin.request("GET", self.admin.path(kind, name))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+
+    def list(self, kind: str) -> list[dict[str, Any]]:
+        """All objects of a kind but the cluster's own."""
+        items = self.admin.request("GET", self.admin.path(kind))["items"]
+        return [item for item in items if item["metadata"]["name"] != "kube-root-ca.crt"]
+
+    def children(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """ConfigMaps, Services and Deployments by kind and name."""
+        return {(kind, obj["metadata"]["name"]): obj for kind in names.KIND_ORDER for obj in self.list(kind)}
+
+    def versions(self) -> dict[tuple[str, str], str]:
+        """ResourceVersion of all children and graphs."""
+        objects = {("APIGraph", obj["metadata"]["name"]): obj for obj in self.list("APIGraph")} | self.children()
+        return {key: obj["metadata"]["resourceVersion"] for key, obj in objects.items()}
+
+    def apply(self, spec: dict[str, Any], name: str | None = None) -> dict[str, Any]:
+        """What `kubectl apply --server-side` does with an APIGraph."""
+        name = name or names.graph_name(spec["environmentId"])
+        body = {
+            "apiVersion": names.GRAPH_API_VERSION,
+            "kind": names.GRAPH_KIND,
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+        query = {"fieldManager": "kubectl", "force": "true"}
+        path = self.admin.path(names.GRAPH_KIND, name)
+        return self.admin.request("PATCH", path, query=query, body=body, content_type=APPLY)
+
+    def patch(self, kind: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A merge patch, as by hand."""
+        path = self.admin.path(kind, name)
+        content_type = "application/merge-patch+json"
+        return self.admin.request("PATCH", path, query={"fieldManager": "hand"}, body=body, content_type=content_type)
+
+    def create(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A new object."""
+        return self.admin.request("POST", self.admin.path(kind), body=body)
+
+    def delete(self, kind: str, name: str) -> None:
+        """Delete an object."""
+        self.admin.request("DELETE", self.admin.path(kind, name))
+
+    @contextmanager
+    def operator(self, **environ: str) -> Iterator[OperatorProcess]:
+        """A running operator in k8s mode; ready when given, killed at the end."""
+        process = self.start(**environ)
+        try:
+            yield process
+        finally:
+            if process.process.poll() is None:
+                process.process.kill()
+                process.process.wait()
+            process.client.close()
+
+    def start(self, **environ: str) -> OperatorProcess:
+        """Start an operator and wait until it is ready."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        log = self.directory / f"operator-{len(self.started)}.log"
+        environment = {
+            "PATH": os.environ["PATH"],
+            "KUBECONFIG": str(self.kubeconfig),
+            "OPERATOR_MODE": "k8s",
+            "OPERATOR_NAMESPACE": self.namespace,
+            "BUILDER_URL": "",
+            "HOST": "127.0.0.1",
+            "PORT": str(port),
+            **environ,
+        }
+        with log.open("wb") as output:
+            command = [sys.executable, "-m", "turbo_operator"]
+            process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
+        running = OperatorProcess(process, port, log, client)
+        self.started.append(running)
+
+        def ready() -> bool:
+            assert process.poll() is None, log.read_text()
+            return running.get("/readyz") is not None
+
+        wait("the operator to be ready", ready)
+        return running
+
+
+def make_sandbox(kubeconfig: Path, namespace: str, directory: Path) -> Sandbox:
+    """A new namespace with the CRD, the operator's ServiceAccount, Role and RoleBinding, and a token of it."""
+    admin = KubeClient.from_environment(namespace, str(kubeconfig))
+    admin.request("POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}})
+    prefixes = {
+        "CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+        "ServiceAccount": f"/api/v1/namespaces/{namespace}/serviceaccounts",
+        "Role": f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles",
+        "RoleBinding": f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings",
+    }
+    for file in ("apigraph-crd.yaml", "operator-rbac.yaml"):
+        for document in yaml.safe_load_all((MANIFESTS / file).read_text()):
+            path = f"{prefixes[document['kind']]}/{document['metadata']['name']}"
+            admin.request("PATCH", path, query={"fieldManager": "test"}, body=document, content_type=APPLY)
+
+    def served() -> bool:
+        try:
+            admin.request("GET", admin.path(names.GRAPH_KIND))
+        except ApiError:
+            return False
+        return True
+
+    wait("the CRD to be served", served)
+    token = admin.request(
+        "POST",
+        f"/api/v1/namespaces/{namespace}/serviceaccounts/turbo-operator/token",
+        body={"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}},
+    )["status"]["token"]
+    document = yaml.safe_load(kubeconfig.read_text())
+    for user in document["users"]:
+        user["user"] = {"token": token}
+    own = directory / "operator.kubeconfig"
+    own.touch(mode=0o600)
+    own.write_text(json.dumps(document))
+    return Sandbox(admin, own, directory)
