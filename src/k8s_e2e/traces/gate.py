@@ -4,6 +4,7 @@ Spans reach Jaeger late (exporters and collectors batch them), so reading once l
 kit carries a trace id that it remembers: what must be there is known, and what never comes is said in the census.
 """
 
+import contextlib
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -51,11 +52,12 @@ def export(
         KitError: Jaeger could not be read at all.
     """
     records = sent.requests(run)
-    polling = _Polling(requester, profile, sent.expected(records, profile), {sent.span_id(one) for one in records})
+    start_us = _window_start(run, [record.time for record in records])
+    ours = {sent.span_id(record) for record in records}
+    polling = _Polling(requester, profile, sent.expected(records, profile), ours, start_us)
     began = time.monotonic()
     deadline = began + settings.gate_timeout_s
-    start_us = _window_start(run, [record.time for record in records])
-    polling.pull_services(start_us)
+    polling.pull_services(jaeger.source(profile).expected)
     last = ""
     while True:
         polling.poll()
@@ -67,7 +69,10 @@ def export(
             break
         time.sleep(POLL_S)
     stable = not last
-    polling.pull_services(start_us)  # what the services did on their own meanwhile
+    try:
+        polling.pull_services(jaeger.source(profile).expected)  # what the services did on their own meanwhile
+    except KitError as error:
+        progress(f"traces: the newest of what services did on their own may be missing: {error}")
     census = polling.census()
     census.waited_s = round(time.monotonic() - began, 6)
     census.stable = stable
@@ -80,23 +85,25 @@ def export(
 class _Polling:
     """The traces as they come in."""
 
-    def __init__(self, requester: Requester, profile: Profile, expected: set[str], ours: set[str]) -> None:
+    def __init__(
+        self, requester: Requester, profile: Profile, expected: set[str], ours: set[str], start_us: int
+    ) -> None:
         self._requester = requester
         self._profile = profile
         self._expected = expected
         self._wanted = set(expected)  # and what they link to
+        self._start_us = start_us  # of the run's time window
         self._ours = ours  # spans of the kit itself, which nobody reports
         self._found: dict[str, Raw] = {}
         self._streak: dict[str, int] = {}  # polls in a row with equally many spans
         self._polls = 0
 
-    def pull_services(self, start_us: int) -> None:
-        """Fetch what the expected services did since ``start_us``."""
+    def pull_services(self, names: Iterable[str]) -> None:
+        """Fetch what these services did since the run began."""
         end_us = int((time.time() + _MARGIN_S) * 1e6)
-        names = jaeger.source(self._profile).expected
 
         def pull(service: str) -> list[Raw]:
-            return jaeger.fetch_service(self._requester, self._profile, service, start_us=start_us, end_us=end_us)
+            return jaeger.fetch_service(self._requester, self._profile, service, start_us=self._start_us, end_us=end_us)
 
         with ThreadPoolExecutor(WORKERS) as pool:
             for traces in pool.map(pull, names):
@@ -104,13 +111,18 @@ class _Polling:
                     self._take(trace["traceID"], trace)
 
     def poll(self) -> None:
-        """Fetch again every trace that has not been the same for long enough.
+        """Fetch again every trace that has not been the same for long enough, or waits for a parent.
 
         Raises:
             KitError: none of them could be read.
         """
         self._polls += 1
-        waiting = sorted(one for one in self._wanted if self._streak.get(one, 0) < STABLE_POLLS)
+        if self._polls > 1:
+            with contextlib.suppress(KitError):  # asked for again with the next poll
+                self.pull_services(self.census().services_missing)
+        waiting = sorted(
+            one for one in self._wanted if self._streak.get(one, 0) < STABLE_POLLS or self._young_orphans(one)
+        )
         failures: list[KitError] = []
 
         def fetch(trace_id: str) -> tuple[str, Raw | None]:
@@ -135,7 +147,7 @@ class _Polling:
         """Say what is still waited for; nothing if all is there."""
         census = self.census()
         moving = sum(1 for one in self._wanted if self._streak.get(one, 0) < STABLE_POLLS) - len(census.missing)
-        young = self._young_orphans()
+        young = sum(self._young_orphans(one) for one in self._wanted)
         reasons = [
             f"{len(census.missing)} of {census.requested} traces have no span yet" if census.missing else "",
             f"no span of {', '.join(census.services_missing)} yet" if census.services_missing else "",
@@ -176,15 +188,12 @@ class _Polling:
         present = {span.get("spanID") for span in trace["spans"]} | self._ours
         return [span for span in trace["spans"] if (parent := _parent(span)) and parent not in present]
 
-    def _young_orphans(self) -> int:
+    def _young_orphans(self, trace_id: str) -> int:
+        if trace_id not in self._found:
+            return 0
         newest_us = (time.time() - YOUNG_S) * 1e6
-        wanted = (self._found[one] for one in self._wanted if one in self._found)
-        return sum(
-            1
-            for trace in wanted
-            for span in self._orphans(trace)
-            if span.get("startTime", 0) + span.get("duration", 0) > newest_us
-        )
+        orphans = self._orphans(self._found[trace_id])
+        return sum(span.get("startTime", 0) + span.get("duration", 0) > newest_us for span in orphans)
 
 
 def deduplicated(trace: Raw) -> Raw:
