@@ -43,7 +43,10 @@ templates:
               spec:
                 terminationGracePeriodSeconds: 0
                 containers:
-                  - {name: main, image: "${image}", imagePullPolicy: "${policy}", env: [{name: VERSION, value: "${version}"}]}
+                  - name: main
+                    image: ${image}
+                    imagePullPolicy: ${policy}
+                    env: [{name: VERSION, value: "${version}"}]
 """
 
 
@@ -103,7 +106,8 @@ def test_a_deployment_is_applied_updated_and_deleted(play):
         "  - assert:\n      apiVersion: apps/v1\n      kind: Deployment\n      metadata: {name: web, uid: '${uid}'}\n"
         "      spec: {template: {spec: {containers: [{name: main, env: [{value: '2'}]}]}}}\n"
         "    where: metadata.generation > `${revision}`\n"
-        "  - assert: {apiVersion: v1, kind: Pod, metadata: {labels: {app: web}}, status: {phase: Running}}\n    count: 1\n"
+        "  - assert: {apiVersion: v1, kind: Pod, metadata: {labels: {app: web}}, status: {phase: Running}}\n"
+        "    count: 1\n"
         "  - wait: {object: {apiVersion: apps/v1, kind: Deployment, name: web}, until: status.readyReplicas == `1`}\n"
         "  - delete: {apiVersion: apps/v1, kind: Deployment, metadata: {labels: {app: web}}}\n"
         "  - assert: {apiVersion: apps/v1, kind: Deployment, metadata: {name: web}}\n    absent: true\n"
@@ -122,7 +126,8 @@ def test_a_state_that_passes_by_in_mid_rollout_is_not_accepted(play):
         "  - deployment: {name: web}\n"
         f"  - {AVAILABLE}\n"
         "  - deployment: {name: web, version: '2'}\n"
-        "  - assert: {apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, status: {replicas: 2}}\n    timeout: 5s\n"
+        "  - assert: {apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, status: {replicas: 2}}\n"
+        "    timeout: 5s\n"
     )
     assert statuses(scenario)[0] == ["passed", "passed", "passed", "failed"]
     assert "waited 5 s for Deployment web" in scenario.steps[3].message
@@ -176,7 +181,8 @@ def test_the_nearest_object_is_named_when_none_has_the_name(play):
         "steps:\n"
         "  - apply: {apiVersion: v1, kind: ConfigMap, metadata: {name: words-one}, data: {a: '1'}}\n"
         "  - apply: {apiVersion: v1, kind: ConfigMap, metadata: {name: other}, data: {a: '1'}}\n"
-        "  - assert: {apiVersion: v1, kind: ConfigMap, metadata: {name: word-one}, data: {a: '1'}}\n    timeout: 0s\n"
+        "  - assert: {apiVersion: v1, kind: ConfigMap, metadata: {name: word-one}, data: {a: '1'}}\n"
+        "    timeout: 0s\n"
     )
     step = scenario.steps[2]
     assert "there is no ConfigMap word-one; nearest: ConfigMap words-one" in step.message
@@ -188,7 +194,8 @@ def test_what_differs_is_named_with_expected_and_actual(play):
     scenario = play(
         "steps:\n"
         "  - apply: {apiVersion: v1, kind: ConfigMap, metadata: {name: words}, data: {a: '1', b: '2'}}\n"
-        "  - assert: {apiVersion: v1, kind: ConfigMap, metadata: {name: words}, data: {a: '2', b: null}}\n    timeout: 300ms\n"
+        "  - assert: {apiVersion: v1, kind: ConfigMap, metadata: {name: words}, data: {a: '2', b: null}}\n"
+        "    timeout: 300ms\n"
     )
     step = scenario.steps[1]
     words = 'ConfigMap words: data.a is "1", expected "2"; data.b is "2", expected nothing'

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jmespath
 import jsonschema
 import pytest
 
@@ -255,3 +256,12 @@ def test_the_reference_in_the_docs_is_up_to_date():
     text = (ROOT / "docs/scenarios.md").read_text()
     assert f"{reference.BEGIN}\n\n{reference.reference()}\n{reference.END}" in text
     assert all(f"#### `{kind}`" in text for kind in KINDS)
+
+
+def test_the_stations_of_the_profile_can_be_asked():
+    """The chain of k8s-e2e.toml begins where a change does, and its expressions are JMESPath."""
+    chain = load_profile(ROOT / "k8s-e2e.toml").chain
+    assert [station.name for station in chain][:2] == ["publish", "build"]
+    for station in chain:
+        jmespath.compile(station.ok)
+        jmespath.compile(station.seen or "@")

@@ -25,6 +25,7 @@ FLAGS = (
     "--disable-sync",
 )
 START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 3.0
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _MOST_ERRORS = 50
 
@@ -119,10 +120,11 @@ class Browser:
         return job.result(timeout=timeout_s * 3 + START_TIMEOUT_S)
 
     def close(self) -> None:
-        """End the browser, if it was started."""
+        """End the browser, if it was started; one that hangs is left to end with this process."""
         if self._started is not None:
-            self._thread.submit(self._stop)
-        self._thread.shutdown(wait=True)
+            with suppress(TimeoutError):
+                self._thread.submit(self._stop).result(timeout=STOP_TIMEOUT_S)
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _start(self) -> None:
         from playwright.sync_api import Error, sync_playwright  # noqa: PLC0415 - half a second that most runs do not need

@@ -76,7 +76,7 @@ def _judged(expect: ProgramExpect, done: process.Finished, what: str) -> Outcome
         problems.append(f"not so of its output: {expect.where}")
     expected = expect.model_dump(exclude_unset=True) or {"exit_code": 0}
     actual = {"exit_code": done.code, "stdout": done.stdout[-_SHOWN:], "stderr": done.stderr[-_SHOWN:]}
-    said = one_line(done.stderr or done.stdout)
+    said = one_line(done.stderr or done.stdout, 500)
     message = "; ".join(problems) + (f": {said}" if said else "") if problems else one_line(done.stdout)
     return Outcome(
         passed=not problems,
