@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
+from control_plane import ControlPlane, find_binaries, start_control_plane
 from hypothesis import HealthCheck, settings
-
-from .control_plane import ControlPlane, find_binaries, start_control_plane
 
 settings.register_profile("operator", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("operator")

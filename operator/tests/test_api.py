@@ -11,13 +11,12 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from specs import component, spec
 
 from turbo_operator.api import LARGEST_BODY, make_app
 from turbo_operator.openapi import document
 from turbo_operator.runtime import Operator
 from turbo_operator.settings import Settings
-
-from .specs import component, spec
 
 
 @pytest.fixture

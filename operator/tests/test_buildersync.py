@@ -8,13 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from harness import Harness, RecordingApplier
+from specs import component, spec
 
 from turbo_operator.buildersync import Answer, BuilderSync, PollError, prunable, read_answer
 from turbo_operator.core import names
 from turbo_operator.graphs import GraphRefusedError, upsert
-
-from .harness import Harness, RecordingApplier
-from .specs import component, spec
 
 ONE, TWO = spec(component("a"), environment="env-1"), spec(component("b"), environment="env-2")
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from control_plane import ControlPlane
+from sandbox import OperatorProcess, Sandbox, make_sandbox, wait
+from specs import component, spec
 
 from turbo_operator.core import names
 from turbo_operator.kube.client import ApiError
-
-from .control_plane import ControlPlane
-from .sandbox import OperatorProcess, Sandbox, make_sandbox, wait
-from .specs import component, spec
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 _numbers = itertools.count(1)

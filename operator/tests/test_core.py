@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from specs import COMPONENTS, JSON, OPTIONS, OWNER, component, contents, converge, graph_of, spec, valid_specs
 
 from turbo_operator.applier import NoopApplier
 from turbo_operator.core import names
@@ -17,8 +18,6 @@ from turbo_operator.core.graph import Graph, Refusal
 from turbo_operator.core.normalize import normalize
 from turbo_operator.core.plan import encode, plan
 from turbo_operator.core.quantity import parse_quantity, same_quantity
-
-from .specs import COMPONENTS, JSON, OPTIONS, OWNER, component, contents, converge, graph_of, spec, valid_specs
 
 
 @given(valid_specs())

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from harness import Harness, RecordingApplier
+from specs import component, contents, spec
 
 from turbo_operator.applier import NoopApplier, Result
 from turbo_operator.core.desired import ObjectKey
 from turbo_operator.core.plan import Action
-
-from .harness import Harness, RecordingApplier
-from .specs import component, contents, spec
 
 
 @pytest.fixture

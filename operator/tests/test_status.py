@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from specs import component, converge, graph_of, spec, valid_specs
 
 from turbo_operator.applier import NoopApplier
 from turbo_operator.core.normalize import normalize
 from turbo_operator.core.rollout import Progress
 from turbo_operator.core.status import Subject, status
-
-from .specs import component, converge, graph_of, spec, valid_specs
 
 NOW = "2026-01-01T00:00:00Z"
 SUBJECT = Subject(generation=1, build_id="build-1")
