@@ -62,7 +62,9 @@ def test_logs_keep_their_pointer(run):
 
 def test_timeline_is_a_figure(run):
     """The picture has a row for the failing step, marked as failed in words and not by colour only."""
-    axes = run.plot_timeline().axes[0]
+    figure = run.plot_timeline()
+    assert figure._repr_png_().startswith(b"\x89PNG")  # what a notebook shows
+    axes = figure.axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert "✗ users/02 deployment is available" in labels
     assert "✗ pods: deploy-users-8f-q2" in labels

@@ -110,9 +110,8 @@ def parse(raw: bytes, pointer: str, file: LogFile) -> LogLine:
     """Read one line in whichever form it has; what is not understood stays as its message."""
     text = raw[:LINE_MOST].decode("utf-8", "replace").rstrip("\r\n")
     time = ""
-    stamp = _STAMP.match(text)
-    if stamp:
-        time = _normal(stamp[1])
+    while stamp := _STAMP.match(text):  # the runtime's, then often the program's own
+        time = time or _normal(stamp[1])
         text = text[stamp.end() :]
     level, message, fields = "", text, {}
     if text.lstrip().startswith("{"):

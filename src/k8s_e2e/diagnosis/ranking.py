@@ -6,7 +6,7 @@ import msgspec
 
 from k8s_e2e.base import clock
 from k8s_e2e.base.text import one_line
-from k8s_e2e.diagnosis.facts import CAUSE, CONSEQUENCE, Candidate, Facts
+from k8s_e2e.diagnosis.facts import CAUSE, CONSEQUENCE, SYMPTOM, Candidate, Facts
 from k8s_e2e.model.story import Finding, Severity
 
 _ORDER: dict[str, int] = {"error": 0, "warning": 1, "info": 2}
@@ -119,8 +119,10 @@ def _upstream(facts: Facts, cause: Candidate, other: Candidate) -> bool:
 
 def _chained(facts: Facts, one: Candidate, folded: list[str], related: frozenset[str]) -> Finding:
     """Put the failure in front of the chain of a finding that explains it, symptom first."""
-    chain = [*folded, *one.finding.because, one.finding.title]
     failure = facts.failure
+    if failure is not None and one.level == SYMPTOM and not one.touches:
+        return one.finding  # it is the failure itself: nothing leads to it
+    chain = [*folded, *one.finding.because, one.finding.title]
     near = one.wide or bool(one.touches & related) or not related or not one.touches
     explains = one.finding.severity == "error" and near
     if failure is not None and explains:

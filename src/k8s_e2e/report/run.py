@@ -266,7 +266,7 @@ class Run:
 
     def plot_timeline(self) -> "Figure":
         """Draw stages, steps, pods, actions, events, requests, spans and screenshots on one clock (matplotlib)."""
-        from k8s_e2e.report.timeline_png import figure  # noqa: PLC0415 - the only thing here that draws
+        from k8s_e2e.report.timeline_png import figure  # noqa: PLC0415 - draws: costs a second
 
         return figure(
             timeline(self._facts), title=f"{self.record.run_id or self.directory.root.name}: {self.verdict.word}"

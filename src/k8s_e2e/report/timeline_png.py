@@ -1,52 +1,64 @@
-"""The timeline as a picture: lanes on one clock. matplotlib is imported only here, and only when something is drawn."""
+"""The timeline as a picture: lanes on one clock. Imported only when something is drawn: matplotlib costs a second."""
 
 import functools
 import io
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from k8s_e2e.base.text import one_line
 from k8s_e2e.model.story import Timeline, TimelineItem
 from k8s_e2e.report.timeline_text import span_s
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 _COLOURS = {"ok": "#2f7d4f", "failed": "#b3261e", "warning": "#b26a00", "": "#5b6b8c"}
 _HATCH = {"failed": "xxx", "warning": "//"}
 _MARKERS = {"ok": "o", "failed": "X", "warning": "^", "": "|"}
 _ORDER = ("stages", "steps", "pods", "actions", "events", "requests", "spans", "screenshots")
-_ROWS_MOST = {"steps": 45, "pods": 40}  # rows of a lane; other lanes have few
+_ROWS_MOST = {"steps": 32, "pods": 40}  # rows of a lane; other lanes have few
 _OTHERS_MOST = 16
 _LABEL = 44
 _FONT = "DejaVu Sans"  # comes with matplotlib: the same picture everywhere
+_STYLE = {"font.family": _FONT, "font.size": 8, "hatch.linewidth": 0.6, "text.parse_math": False}
 _ROW_IN = 0.21  # inches a row
 _DPI = 110
 _LETTERS_S = 0.011  # share of the width that one letter of a bar's title takes
 
 
+class TimelineFigure(Figure):
+    """A matplotlib figure that notebooks show although pyplot was never imported."""
+
+    def png(self) -> bytes:
+        """Return it as PNG bytes, without dates or versions inside."""
+        buffer = io.BytesIO()
+        with mpl.rc_context(_STYLE):
+            self.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+        return buffer.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.png()
+
+
 def png(timeline: Timeline, *, title: str = "") -> bytes:
-    """Return the timeline as PNG bytes, the same for the same timeline (no dates or versions inside)."""
-    drawn = figure(timeline, title=title)
-    buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
-    return buffer.getvalue()
+    """Return the timeline as PNG bytes, the same for the same timeline."""
+    return figure(timeline, title=title).png()
 
 
-def figure(timeline: Timeline, *, title: str = "") -> "Figure":
+def figure(timeline: Timeline, *, title: str = "") -> TimelineFigure:
     """Draw the timeline: one row per stage, step and pod, one per kind of anything else.
 
     Colour is never the only signal: failures are hatched or crosses, warnings striped or triangles.
     """
-    import matplotlib as mpl  # noqa: PLC0415 - half a second that only pictures should cost
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
     rows = list(_rows(timeline))
-    with mpl.rc_context({"font.family": _FONT, "font.size": 8, "hatch.linewidth": 0.6, "text.parse_math": False}):
-        drawn = Figure(figsize=(14, max(2.4, 1.2 + _ROW_IN * len(rows))), layout="constrained")
+    with mpl.rc_context(_STYLE):
+        drawn = TimelineFigure(figsize=(14, max(2.4, 1.2 + _ROW_IN * len(rows))), layout="constrained")
         FigureCanvasAgg(drawn)
         axes = drawn.add_subplot()
         _draw(axes, rows, max(span_s(timeline), 0.001))
@@ -58,8 +70,6 @@ def figure(timeline: Timeline, *, title: str = "") -> "Figure":
 @functools.cache
 def _glyphs() -> frozenset[int]:
     """Code points that the font can draw."""
-    from matplotlib import font_manager  # noqa: PLC0415
-
     return frozenset(font_manager.get_font(font_manager.findfont(_FONT)).get_charmap())
 
 
@@ -97,7 +107,7 @@ def _weight(items: list[TimelineItem]) -> tuple[bool, float]:
     return not any(item.status == "failed" for item in items), -sum(_took(item) for item in items)
 
 
-def _draw(axes: "Axes", rows: list[tuple[str, str, list[TimelineItem]]], end: float) -> None:
+def _draw(axes: Axes, rows: list[tuple[str, str, list[TimelineItem]]], end: float) -> None:
     _separators(axes, [lane for lane, _, _ in rows])
     for number, (lane, _, items) in enumerate(rows):
         _bars(axes, number, lane, [item for item in items if item.end_s is not None], end)
@@ -106,7 +116,7 @@ def _draw(axes: "Axes", rows: list[tuple[str, str, list[TimelineItem]]], end: fl
         axes.axvline(item.end_s or item.start_s, color=_COLOURS["failed"], linestyle=":", linewidth=1.2, zorder=1)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(-end * 0.005, end * 1.01)
-    axes.set_yticks(range(len(rows)), [_label(label, items) for _, label, items in rows])
+    axes.set_yticks(range(len(rows)), [_label(lane, label, items) for lane, label, items in rows])
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
     axes.xaxis.set_ticks_position("both")
@@ -118,19 +128,20 @@ def _draw(axes: "Axes", rows: list[tuple[str, str, list[TimelineItem]]], end: fl
     _legend(axes)
 
 
-def _label(label: str, items: list[TimelineItem]) -> str:
-    failed = any(item.status == "failed" for item in items)
+def _label(lane: str, label: str, items: list[TimelineItem]) -> str:
+    """Put a cross before what failed; not before spans and requests, since a refusal may be what was asked for."""
+    failed = lane in ("stages", "steps", "pods", "actions") and any(item.status == "failed" for item in items)
     text = _drawable(label, _LABEL)
     return f"✗ {text}" if failed else text
 
 
-def _separators(axes: "Axes", lanes: list[str]) -> None:
+def _separators(axes: Axes, lanes: list[str]) -> None:
     for number, (above, below) in enumerate(itertools.pairwise(lanes), 1):
         if above != below:
             axes.axhline(number - 0.5, color="#c8cdd6", linewidth=0.8, zorder=1)
 
 
-def _bars(axes: "Axes", number: int, lane: str, items: list[TimelineItem], end: float) -> None:
+def _bars(axes: Axes, number: int, lane: str, items: list[TimelineItem], end: float) -> None:
     """Draw the bars of one row: one collection per status, or thousands of spans would take minutes."""
     height = 0.62 if lane in ("stages", "steps", "pods") else 0.5
     by_status: dict[str, list[TimelineItem]] = {}
@@ -153,7 +164,7 @@ def _bars(axes: "Axes", number: int, lane: str, items: list[TimelineItem], end: 
             _words(axes, number, item, lane, end)
 
 
-def _words(axes: "Axes", number: int, item: TimelineItem, lane: str, end: float) -> None:
+def _words(axes: Axes, number: int, item: TimelineItem, lane: str, end: float) -> None:
     """Write into a bar what it is, where that fits."""
     took = _took(item)
     word = _drawable(item.title, _LABEL) if lane == "stages" else f"{took:.1f} s"
@@ -165,7 +176,7 @@ def _words(axes: "Axes", number: int, item: TimelineItem, lane: str, end: float)
     axes.text(item.start_s + took / 2, number, word, fontweight="bold", **style)
 
 
-def _moments(axes: "Axes", moments: list[tuple[int, TimelineItem]]) -> None:
+def _moments(axes: Axes, moments: list[tuple[int, TimelineItem]]) -> None:
     for status, marker in _MARKERS.items():
         chosen = [(item.start_s, number) for number, item in moments if item.status == status]
         if chosen:
@@ -177,10 +188,7 @@ def _took(item: TimelineItem) -> float:
     return (item.end_s if item.end_s is not None else item.start_s) - item.start_s
 
 
-def _legend(axes: "Axes") -> None:
-    from matplotlib.lines import Line2D  # noqa: PLC0415
-    from matplotlib.patches import Patch  # noqa: PLC0415
-
+def _legend(axes: Axes) -> None:
     entries: list[Any] = [
         Patch(facecolor=_COLOURS["ok"], label="passed, done"),
         Patch(facecolor=f"{_COLOURS['ok']}55", edgecolor=_COLOURS["ok"], label="pod ready"),

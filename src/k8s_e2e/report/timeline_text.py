@@ -5,17 +5,21 @@ from k8s_e2e.model.story import Timeline, TimelineItem
 
 _WIDTH = 44  # characters of the bar
 _TITLE = 46
+_BRIEF_S = 0.25  # what passed in less than this is only in the full list
 _MARKS = {"ok": "✓", "failed": "✗", "warning": "!", "": " "}
 
 
 def waterfall(timeline: Timeline, *, rows: int) -> str:
-    """Return at most ``rows`` lines: stages, steps and pods as bars, the ones that failed before all others."""
+    """Return at most ``rows`` lines: stages, steps and pods as bars, failed ones first, brief ones left out."""
     end = span_s(timeline)
     candidates = [
         item for item in timeline.items if item.lane in ("stages", "steps", "pods") and item.end_s is not None
     ]
     if not candidates or end <= 0:
         return "nothing with a duration"
+    candidates = [
+        item for item in candidates if item.lane == "stages" or item.status == "failed" or _took(item) >= _BRIEF_S
+    ]
     chosen = sorted(candidates, key=_importance)[: rows - 1]
     chosen.sort(key=lambda item: (item.lane != "stages", item.start_s, item.title))
     head = f"{'':2}{'what':<{_TITLE}} |{'0 s':<{_WIDTH - 8}}{f'{end:.0f} s':>8}| start +duration"
@@ -43,17 +47,20 @@ def span_s(timeline: Timeline) -> float:
     return max((item.end_s if item.end_s is not None else item.start_s for item in timeline.items), default=0.0)
 
 
+def _took(item: TimelineItem) -> float:
+    return (item.end_s if item.end_s is not None else item.start_s) - item.start_s
+
+
 def _importance(item: TimelineItem) -> tuple[bool, bool, bool, float, str]:
-    took = (item.end_s or item.start_s) - item.start_s
-    return item.status != "failed", item.lane != "stages", item.lane != "steps", -took, item.title
+    return item.status != "failed", item.lane != "stages", item.lane != "steps", -_took(item), item.title
 
 
 def _row(item: TimelineItem, end: float) -> str:
-    stop = item.end_s if item.end_s is not None else item.start_s
+    took = _took(item)
     first = min(_WIDTH - 1, int(item.start_s / end * _WIDTH))
-    length = max(1, min(_WIDTH - first, round((stop - item.start_s) / end * _WIDTH)))
+    length = max(1, min(_WIDTH - first, round(took / end * _WIDTH)))
     fill = {"failed": "x", "warning": "!"}.get(item.status, "=" if item.lane != "pods" else "-")
     bar = f"{'':{first}}{fill * length}".ljust(_WIDTH)
     title = one_line(item.title, 200)
     title = title if len(title) <= _TITLE else title[: _TITLE - 1] + "…"
-    return f"{_MARKS.get(item.status, ' '):2}{title:<{_TITLE}} |{bar}| {item.start_s:6.1f} +{stop - item.start_s:.1f}"
+    return f"{_MARKS.get(item.status, ' '):2}{title:<{_TITLE}} |{bar}| {item.start_s:6.1f} +{took:.1f}"

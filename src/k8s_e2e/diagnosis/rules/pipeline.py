@@ -14,6 +14,7 @@ _EXIT: dict[int, tuple[str, Fault, str]] = {
     4: ("watchdog", "harness", "the stage ran longer than its own limit"),
     5: ("kernel-died", "infrastructure", "the notebook's kernel died"),
 }
+_OWN_ERROR = "internal error:"  # how a stage records an exception that nobody raised on purpose
 
 
 def find(facts: Facts) -> Iterator[Candidate]:
@@ -51,6 +52,12 @@ def _interrupted(stage: StageOutcome) -> Candidate:
 def _failed(stage: StageOutcome) -> Candidate:
     rule, fault, words = _EXIT.get(stage.exit_code, ("stage-failed", "unknown", f"exit code {stage.exit_code}"))
     only_evidence = stage.name in EVIDENCE
+    if stage.error.startswith(_OWN_ERROR):
+        rule, fault, words = (
+            "kit-error",
+            "harness",
+            "a defect of the kit itself; its traceback is in the stage's notebook",
+        )
     finding = Finding(
         id=f"{rule}:{stage.name}",
         severity="warning" if only_evidence else "error",

@@ -7,7 +7,7 @@ from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import Facts
 from k8s_e2e.diagnosis.verdict import Failure, Verdict
 from k8s_e2e.model.results import Results
-from k8s_e2e.model.run import RunRecord
+from k8s_e2e.model.run import RunRecord, StageOutcome
 from k8s_e2e.model.story import Finding, Findings
 from k8s_e2e.report.model import (
     Block,
@@ -25,6 +25,7 @@ from k8s_e2e.report.model import (
     label,
 )
 from k8s_e2e.report.sections.front import step_counts
+from k8s_e2e.report.timeline import DERIVED_STAGES
 
 FAULTS = {
     "product": "the platform under test",
@@ -59,7 +60,7 @@ def outcome(record: RunRecord, results: Results, verdict: Verdict) -> list[Line]
     """Return the verdict and what failed, as list items; needs run.json and results alone."""
     counts = step_counts(results)
     words = ", ".join(f"{counts[status]} {status}" for status in ("passed", "failed", "skipped"))
-    stages = ", ".join(f"{stage.name} {stage.status}" for stage in record.stages if stage.name != "report")
+    stages = ", ".join(_stage(stage) for stage in record.stages if stage.name != "report")
     items: list[Line] = [
         label("Verdict", Strong(verdict.word), f"; {words} of {counts['total']} steps"),
         label("Stages", stages or "none recorded"),
@@ -69,6 +70,12 @@ def outcome(record: RunRecord, results: Results, verdict: Verdict) -> list[Line]
     if verdict.word != "failed":
         items.append(label("Why", Code(verdict.reason)))
     return [*items, *_failure(verdict.failure)]
+
+
+def _stage(stage: StageOutcome) -> str:
+    """A stage with its seconds; those made after the seal differ each time, so that theirs are left out."""
+    took = f" ({stage.duration_s:.1f} s)" if stage.name not in DERIVED_STAGES and stage.status != "skipped" else ""
+    return f"{stage.name} {stage.status}{took}"
 
 
 def _failure(failure: Failure) -> list[Line]:

@@ -1,8 +1,8 @@
 """Section 8: warnings and errors of the logs, alike ones folded; the last lines of each service only in HTML."""
 
-from k8s_e2e.base.text import lines
+from k8s_e2e.base.text import lines, one_line
 from k8s_e2e.diagnosis.facts import Facts
-from k8s_e2e.diagnosis.logs import templates
+from k8s_e2e.diagnosis.logs import describe, templates
 from k8s_e2e.report.model import Block, Code, Fold, Line, Link, Para, Pre, Section, Table
 
 _MOST = 15
@@ -22,14 +22,16 @@ def section(facts: Facts) -> Section:
                 str(one.count),
                 one.level,
                 Code(one.service),
-                Code(one.text),
+                Code(one_line(describe(one.first), 240)),
                 one.first.time[11:23],
                 Code(one.first.pointer),
             )
             for one in found[:_MOST]
         )
         more: Line = f"{len(found) - _MOST} more kinds of line in the logs." if len(found) > _MOST else ""
-        blocks.append(Table(("times", "level", "service", "line", "first (UTC)", "evidence"), rows, more=more))
+        blocks.append(
+            Table(("times", "level", "service", "first of its kind", "at (UTC)", "evidence"), rows, more=more)
+        )
     elif facts.log_files:
         blocks.append(Para("No warning and no error was logged."))
     else:
