@@ -86,7 +86,7 @@ class History:
                 return
             if change == "DELETED" and not before:
                 return
-            metadata.pop("managedFields", None)
+            _shorten(metadata)
             key = _Key(uid, version, kind[1], metadata.get("name", ""), kind[0], metadata.get("namespace", ""))
             if change == "DELETED":
                 known.pop(uid, None)
@@ -137,6 +137,13 @@ class History:
             else:
                 known[key.uid] = key
         self._events = {key.uid: key.resource_version for key in _keys(event_file)}
+
+
+def _shorten(metadata: dict[str, Any]) -> None:
+    """Keep of managedFields who wrote and when; which fields each owns stands in resources.json."""
+    for entry in metadata.get("managedFields") or []:
+        entry.pop("fieldsV1", None)
+        entry.pop("fieldsType", None)
 
 
 def _keys(path: Path) -> list[_Key]:
