@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from k8s_e2e.cluster import assets, bundles, docker, doctor, gobuild
+from k8s_e2e.cluster import assets, bundles, docker, doctor, gobuild, machine
 from k8s_e2e.cluster.doctor import Check
 from k8s_e2e.model.settings import Settings
 
@@ -74,7 +74,7 @@ def test_given_directory_is_told(empty: Settings, tmp_path: Path) -> None:
 def test_little_room_is_told(empty: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too little disk and memory are named in numbers, with the setting that moves the directory."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**10, 10**10 - 10**9, 10**9))
-    monkeypatch.setattr(doctor, "_available_memory", lambda: 5e8)
+    monkeypatch.setattr(machine, "available_memory", lambda: 5e8)
     checks = examine(empty)
     assert not checks["disk for the cache"].ok
     assert "1.0 GB free" in checks["disk for the cache"].found

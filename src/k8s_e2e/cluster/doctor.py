@@ -13,7 +13,7 @@ import msgspec
 
 from k8s_e2e.base import process
 from k8s_e2e.base.errors import EnvironmentFailure
-from k8s_e2e.cluster import assets, bundles, docker, gobuild, system_packages
+from k8s_e2e.cluster import assets, bundles, docker, gobuild, machine, system_packages
 from k8s_e2e.cluster.bundles import Bundle
 from k8s_e2e.cluster.local import cgroups
 from k8s_e2e.model.settings import Settings
@@ -114,7 +114,7 @@ def _room(settings: Settings, *, building: bool) -> Iterator[Check]:
             found=f"{free:.1f} GB free in {there}, {wanted:g} GB wanted",
             fix=f"free some, or set {'K8S_E2E_CACHE_DIR' if 'cache' in name else 'K8S_E2E_STATE_DIR'}",
         )
-    memory = _available_memory() / _GB
+    memory = machine.available_memory() / _GB
     least = _MEMORY_BUILD_GB if building else _MEMORY_GB
     yield Check(
         name="memory",
@@ -122,16 +122,6 @@ def _room(settings: Settings, *, building: bool) -> Iterator[Check]:
         found=f"{memory:.1f} GB available, {least:g} GB wanted" + (" (to build Kubernetes)" if building else ""),
         fix="close other programs, or point K8S_E2E_BIN_DIR to ready-made binaries",
     )
-
-
-def _available_memory() -> float:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return float(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def _programs(*, needs_go: bool) -> Iterator[Check]:

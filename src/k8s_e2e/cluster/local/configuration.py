@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from k8s_e2e.cluster.local.layout import (
+    CONTAINERD_ROOT,
     CONTAINERD_SOCKET,
     CONTAINERD_STATE,
     DNS_IP,
@@ -51,7 +52,7 @@ SystemdCgroup = false
 def containerd(*, runc: Path, cni: Path) -> str:
     """Return containerd's configuration (version 2, which containerd 1.6 to 2.x read)."""
     return _CONTAINERD.format(
-        root=INSIDE / "containerd",
+        root=CONTAINERD_ROOT,
         state=CONTAINERD_STATE,
         socket=CONTAINERD_SOCKET,
         opt=INSIDE / "containerd-opt",

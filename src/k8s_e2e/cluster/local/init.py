@@ -19,7 +19,7 @@ from k8s_e2e.base.process import tail
 from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster.local import health, namespaces
 from k8s_e2e.cluster.local.components import CTR
-from k8s_e2e.cluster.local.layout import API_PORT, HIDDEN, INSIDE, NODE, NODE_GATEWAY, NODE_IP
+from k8s_e2e.cluster.local.layout import API_PORT, CONTAINERD_ROOT, HIDDEN, INSIDE, NODE, NODE_GATEWAY, NODE_IP
 
 T = TypeVar("T")
 _RESTART_AFTER_S = 1.0
@@ -39,6 +39,9 @@ def run(root: Path, plan: dict[str, Any]) -> NoReturn:
     """Be PID 1 of the cluster in directory ``root``; ``plan`` is its ``boot.json``."""
     try:
         lay_out(root, [Path(each) for each in plan["needs"]])
+        if plan["images_in_memory"]:
+            CONTAINERD_ROOT.mkdir()
+            namespaces.mount_tmpfs(CONTAINERD_ROOT)
         cluster = Boot(plan)
         cluster.start_all()
         _say(ready=True)

@@ -18,6 +18,8 @@ PAUSE_IMAGE = "registry.k8s.io/pause:3.9"
 
 INSIDE = Path("/run/k8s-e2e")
 """The cluster's directory as its own processes see it: short (socket paths end at 107 bytes) and always the same."""
+CONTAINERD_ROOT = INSIDE / "containerd"
+"""Images and containers' layers: in memory where there is enough of it, else in the cluster's directory."""
 CONTAINERD_STATE = Path("/run/containerd")
 CONTAINERD_SOCKET = CONTAINERD_STATE / "containerd.sock"
 HIDDEN = ("/run", "/var/lib", "/var/log", "/tmp")  # noqa: S108 - replaced by private directories
@@ -36,7 +38,6 @@ class ClusterDir:
         self.kubeconfig = root / "kubeconfig"
         self.boot = root / "config" / "boot.json"
         self.record = root / "cluster.json"  # written when the cluster is up
-        self.content = root / "containerd" / "io.containerd.content.v1.content"
 
     @property
     def cgroup(self) -> str:

@@ -8,7 +8,7 @@ from k8s_e2e.base import process
 from k8s_e2e.base.errors import EnvironmentFailure
 from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster.bundles import ARCHITECTURE
-from k8s_e2e.cluster.local.layout import CONTAINERD_SOCKET
+from k8s_e2e.cluster.local.layout import CONTAINERD_ROOT, CONTAINERD_SOCKET
 from k8s_e2e.cluster.provider import LoadedImage
 
 _LIST_S = 30.0
@@ -16,15 +16,12 @@ _KNOWN_S = 20.0
 
 
 class NodeImages:
-    """The images of one cluster. containerd's socket is reached through PID 1's root directory.
+    """The images of one cluster; containerd's socket and files are reached through PID 1's root directory."""
 
-    ``content`` is containerd's content store as this process sees it.
-    """
-
-    def __init__(self, ctr: Path, pid1: int, content: Path) -> None:
-        socket = f"/proc/{pid1}/root{CONTAINERD_SOCKET}"
-        self._ctr = [str(ctr), "--address", socket, "--namespace", "k8s.io"]
-        self._blobs = content / "blobs" / "sha256"
+    def __init__(self, ctr: Path, pid1: int) -> None:
+        inside = f"/proc/{pid1}/root"
+        self._ctr = [str(ctr), "--address", f"{inside}{CONTAINERD_SOCKET}", "--namespace", "k8s.io"]
+        self._blobs = Path(f"{inside}{CONTAINERD_ROOT}", "io.containerd.content.v1.content", "blobs", "sha256")
 
     def load(self, archive: Path, *, timeout_s: float) -> None:
         """Import every image of ``archive``; return when kubelet can use them.

@@ -23,6 +23,7 @@ from k8s_e2e.base.process import tail
 from k8s_e2e.base.progress import Progress
 from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster import assets as asset_store
+from k8s_e2e.cluster import machine
 from k8s_e2e.cluster.assets import Assets
 from k8s_e2e.cluster.local import addons, components, configuration, pki, teardown
 from k8s_e2e.cluster.local.layout import API_PORT, INSIDE, LAUNCHER, NODE_IP, ClusterDir, clusters_dir
@@ -33,6 +34,7 @@ from k8s_e2e.model.settings import Settings
 _NAME_LIMIT = 63
 _ATTACH_S = 5.0
 _MODPROBE_S = 10.0
+_MEMORY_FOR_IMAGES = 6e9  # the platform's images and their unpacked layers are 0.6 GB
 _NODE_ASSETS = ("containerd", "ctr", "containerd-shim-runc-v2", "runc", "cni", "netfilter", *addons.ASSETS)
 
 
@@ -131,7 +133,7 @@ class LocalProvider:
             raise EnvironmentFailure(f"local cluster {name!r} is not up", hint="`k8s-e2e up` makes it")
         if not record.ctr:
             raise EnvironmentFailure(f"local cluster {name!r} is a control plane only: it has no node for images")
-        return NodeImages(Path(record.ctr), running[-1], directory.content)
+        return NodeImages(Path(record.ctr), running[-1])
 
     def _make(self, directory: ClusterDir, assets: Assets, *, control_plane_only: bool, progress: Progress) -> None:
         for path in (directory.root, directory.config, directory.logs, directory.pod_logs):
@@ -170,6 +172,7 @@ class LocalProvider:
             "commands": {name: [str(assets.path(name)), *lines[name]] for name in names},
             "environment": components.environment(assets.paths),
             "component_timeout_s": self._settings.component_timeout_s,
+            "images_in_memory": not control_plane_only and machine.available_memory() > _MEMORY_FOR_IMAGES,
             "addons": [],
             "images": [],
         }
