@@ -5,10 +5,10 @@ import time
 
 import pytest
 from playwright.sync_api import sync_playwright
-from tests.unit import run_builder as made
 
 from k8s_e2e.diagnosis import diagnose
 from k8s_e2e.report import write_reports
+from tests.unit import run_builder as made
 
 pytestmark = pytest.mark.browser
 CHROMIUM = shutil.which("chromium")

@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from tests.unit import run_builder as made
 
 from k8s_e2e.diagnosis import diagnose
 from k8s_e2e.diagnosis.facts import Facts
 from k8s_e2e.diagnosis.observed import Observed
 from k8s_e2e.model.run import ImageRecord
 from k8s_e2e.model.story import Finding, Findings
+from tests.unit import run_builder as made
 
 
 def found(builder: made.RunBuilder) -> Findings:

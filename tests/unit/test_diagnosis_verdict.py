@@ -1,11 +1,11 @@
 """The verdict comes from recorded outcomes and results, and from nothing else."""
 
 import pytest
-from tests.unit import run_builder as made
 
 from k8s_e2e.diagnosis.verdict import verdict
 from k8s_e2e.model.results import Results
 from k8s_e2e.model.run import RunRecord, StageOutcome
+from tests.unit import run_builder as made
 
 
 def outcome(name: str, status: str, error: str = "") -> StageOutcome:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit import run_builder as made
 
 from k8s_e2e.diagnosis import diagnose
 from k8s_e2e.model import io
 from k8s_e2e.model.evidence import Derived
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.report import write_reports
+from tests.unit import run_builder as made
 
 EXPECTED = {
     "REPORT.md", "REPORT.html", "timeline.json", "timeline.png", "k8s/timeline.txt", "step-summary.md", "pr-comment.md",

@@ -3,10 +3,9 @@
 import subprocess
 import sys
 
-from tests.unit import run_builder as made
-
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.report import minimal
+from tests.unit import run_builder as made
 
 
 def test_it_says_how_far_the_run_came(tmp_path):

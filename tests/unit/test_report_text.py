@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from tests.unit import run_builder as made
 
 from k8s_e2e.base import text as harmless
 from k8s_e2e.diagnosis import diagnose
 from k8s_e2e.report import write_reports
 from k8s_e2e.report.markdown import render, span
 from k8s_e2e.report.model import Bullets, Code, Para, Pre, Report, Section, Table
+from tests.unit import run_builder as made
 
 HOSTILE = [
     "a | b || c",

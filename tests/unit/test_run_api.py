@@ -4,12 +4,12 @@ import subprocess
 import sys
 
 import pytest
-from tests.unit import run_builder as made
 
 from k8s_e2e import Run
 from k8s_e2e.base.errors import UsageError
 from k8s_e2e.diagnosis import diagnose
 from k8s_e2e.report.frames import COLUMNS
+from tests.unit import run_builder as made
 
 
 @pytest.fixture(scope="module")

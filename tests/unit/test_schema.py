@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
-from tests.unit import run_builder as made
 
 from k8s_e2e.base.errors import UsageError
 from k8s_e2e.diagnosis import diagnose
 from k8s_e2e.model.schema import names, schema
 from k8s_e2e.report import write_reports
+from tests.unit import run_builder as made
 
 FILES = {
     "run": "run.json", "results": "k8s-e2e-results.json", "manifest": "manifest.json", "derived": "derived.json",
