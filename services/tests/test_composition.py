@@ -45,6 +45,7 @@ def package(**changes: Any) -> Package:
         {"runtime": {"image": "i:2"}},
         {"runtime": {"replicas": 2}},
         {"runtime": {"port": 81}},
+        {"runtime": {"annotations": {"turboengine.io/probe-path": "/healthz"}}},
         {"runtime": {"env": {"A": "2"}}},
         {"runtime": {"env": {}}},
         {"runtime": {"resources": {"limits": {"cpu": "2"}}}},

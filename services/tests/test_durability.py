@@ -79,11 +79,13 @@ def test_build_is_asked_for_anew_when_builder_lost_its_state(platform: Platform,
     """A builder that comes back empty is given every environment's build again."""
     environment_id = platform.create(root)["id"]
     lost = eventually(lambda: platform.environment(environment_id), lambda e: e["status"] == "ready")["currentBuildId"]
+    store = platform.builder.http.get("/v1/graphs").json()["store"]
     assert platform.builder.terminate() == 0
     for file in platform.builder.directory.iterdir():
         file.unlink()
     platform.builder.start()
     graph = eventually(lambda: platform.graph(environment_id))
+    assert platform.builder.http.get("/v1/graphs").json()["store"] != store
     assert graph["buildId"] != lost
     eventually(
         lambda: platform.environment(environment_id),

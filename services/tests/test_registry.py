@@ -26,6 +26,7 @@ def spec(**changes: Any) -> dict[str, Any]:
         (spec(runtime={"port": 70000}), "$.package.runtime.port"),
         (spec(runtime={"env": {"1A": "x"}}), "$.package.runtime.env"),
         (spec(runtime={"resources": {"limits": {"cpu": "lots"}}}), "$.package.runtime.resources.limits"),
+        (spec(runtime={"annotations": {"-": "x"}}), "$.package.runtime.annotations"),
         (spec(routes=[{"path": "pets"}]), "$.package.routes[0].path"),
         (spec(upstreamConfig={"url": "ftp://x"}), "$.package.upstreamConfig.url"),
         (spec(dependencies=[{"packageName": "a", "versionConstraint": "banana"}]), "$.package.dependencies[0]"),

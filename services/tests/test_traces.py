@@ -53,6 +53,8 @@ def test_creation_of_an_environment_is_one_trace(platform: Platform, root: str) 
     below = [span for span in spans if span["parent_id"] == resolve["span_id"]]
     assert [span["name"] for span in below] == ["GET"]
     assert not [span for span in spans if span["status"] == 2]
+    handed_on = platform.builder.http.get("/v1/graphs").json()["traceparents"]
+    assert trace_id in [traceparent.split("-")[1] for traceparent in handed_on.values()]
 
 
 def test_errors_are_on_the_spans(platform: Platform) -> None:

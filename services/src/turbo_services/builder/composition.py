@@ -60,6 +60,7 @@ def runtime_of(package: Package) -> GraphRuntime:
         port=runtime.port,
         env=env | runtime.env,
         resources=runtime.resources,
+        annotations=runtime.annotations or UNSET,
     )
 
 

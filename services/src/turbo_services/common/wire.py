@@ -16,6 +16,9 @@ Constraint = Annotated[str, Meta(max_length=256)]
 EnvName = Annotated[str, Meta(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]{0,252}$(?!\n)")]
 Quantity = Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$(?!\n)")]
 Image = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._:/@-]{0,500}$(?!\n)")]
+AnnotationKey = Annotated[
+    str, Meta(pattern=r"^([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$(?!\n)")
+]
 RoutePath = Annotated[str, Meta(pattern=r"^/[^?#\s]{0,255}$(?!\n)")]
 HostName = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$(?!\n)")]
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://[^/\s]+[^\s]*$(?!\n)")]
@@ -56,6 +59,8 @@ class Runtime(Strict, frozen=True, kw_only=True):
     env: dict[EnvName, str] = {}
     resources: Resources = Resources()
     port: PortNumber = 8080
+    annotations: dict[AnnotationKey, str] = {}
+    """Annotations of its pods; ``turboengine.io/probe-path`` makes the operator probe it over HTTP."""
 
 
 class PackageRoute(Strict, frozen=True, kw_only=True):
@@ -122,6 +127,7 @@ class GraphRuntime(Wire, frozen=True, kw_only=True):
     port: int
     env: dict[str, str]
     resources: Resources
+    annotations: dict[str, str] | UnsetType = UNSET
 
 
 class GraphComponent(Wire, frozen=True, kw_only=True):
