@@ -1,14 +1,17 @@
 """What the API connection does when the line is cut, silent or refused. The server is a real socket that misbehaves."""
 
+import ast
 import contextlib
 import json
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 
+import k8s_e2e
 from k8s_e2e.platform.kube import ApiError, Kube, Resource
 
 PODS = Resource("", "v1", "Pod", "pods", namespaced=True)
@@ -194,3 +197,17 @@ def test_paths_are_those_of_the_api():
     assert PODS.path() == "/api/v1/pods"
     assert crd.path("ignored", "x/y") == "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/x%2Fy"
     assert (PODS.api_version, crd.api_version) == ("v1", "apiextensions.k8s.io/v1")
+
+
+def test_nothing_of_the_client_library_leaks():
+    """One module touches `kubernetes`; its transport's errors are known only there and where streams are read."""
+    package = Path(k8s_e2e.__file__).parent
+    importers = {"kubernetes": set(), "urllib3": set()}
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for root in {name.partition(".")[0] for name in names} & importers.keys():
+                importers[root].add(file.relative_to(package).as_posix())
+    assert importers["kubernetes"] == {"platform/kube.py"}
+    assert importers["urllib3"] == {"platform/kube.py", "platform/streams.py"}
