@@ -1,5 +1,7 @@
 """What every rule may look at: one run, indexed, and the words a rule says its finding with."""
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import urlsplit
@@ -14,6 +16,8 @@ from k8s_e2e.diagnosis.pods import Pod, pods
 from k8s_e2e.diagnosis.verdict import Failure, Verdict, verdict
 from k8s_e2e.model.evidence import EventRevision
 from k8s_e2e.model.story import Finding
+
+_LAST_WORDS = 40  # lines of a container's end that are searched for why it ended
 
 CAUSE, CONSEQUENCE, SYMPTOM = range(3)
 """How far a finding is from the root: a mechanism that failed, what that led to, what the test noticed."""
@@ -102,12 +106,9 @@ class Facts:
         """Return the last lines of the newest run of a container that left any, the crashed (previous) one first."""
         of_container = [file for file in self.log_files if (file.pod, file.container) == (pod, container)]
         for file in sorted(of_container, key=lambda file: (not file.previous, file.path.name)):
-            tail: list[LogLine] = []
-            for line in read(self.observed, file):
-                if line.message.strip():
-                    tail = [*tail[-39:], line]
+            tail = deque((line for line in read(self.observed, file) if line.message.strip()), maxlen=_LAST_WORDS)
             if tail:
-                return tail
+                return list(tail)
         return []
 
     def around(self, tracked: Tracked) -> frozenset[str]:
@@ -132,11 +133,17 @@ class Facts:
         services = {service.name: service.ref for service in self.objects.of("Service")}
         found = {}
         for pod in self.pods:
-            values = [str(env.get("value") or "") for one in listing(pod.tracked.last, "spec", "containers")
-                      for env in listing(one, "env")]  # fmt: skip
-            names = {_host(value).split(".")[0] for value in values}
+            names = {_host(value).split(".")[0] for value in self._environment(pod)}
             found[pod.tracked.ref] = frozenset(services[name] for name in names if name in services)
         return found
+
+    def _environment(self, pod: Pod) -> Iterator[str]:
+        """Values of a pod's environment, those of whole ConfigMaps too."""
+        for container in listing(pod.tracked.last, "spec", "containers"):
+            yield from (str(variable.get("value") or "") for variable in listing(container, "env"))
+            for source in listing(container, "envFrom"):
+                config = self.objects.find("ConfigMap", str(mapping(source, "configMapRef").get("name", "")))
+                yield from (str(value) for value in (mapping(config.last, "data").values() if config else ()))
 
     def declared_by(self, value: str) -> Tracked | None:
         """Return the newest custom resource whose spec holds ``value`` as one of its strings."""

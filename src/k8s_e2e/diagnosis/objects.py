@@ -56,6 +56,8 @@ class Objects:
     def __init__(self, observed: Observed) -> None:
         self._by_uid: dict[str, Tracked] = {}
         self._children: dict[str, list[str]] = {}
+        self._of: dict[tuple[str, ...], list[Tracked]] = {}  # nothing changes after this method
+        self._selected: dict[str, list[Tracked]] = {}
         for line, revision in observed.history:
             tracked = self._track(revision.uid, revision.kind, revision.name, revision.api_version)
             pointer = f"k8s/history.jsonl#L{line}"
@@ -79,8 +81,11 @@ class Objects:
 
     def of(self, *kinds: str) -> list[Tracked]:
         """Return the objects of these kinds (all without any), by creation, then name."""
-        chosen = [tracked for tracked in self._by_uid.values() if not kinds or tracked.kind in kinds]
-        return sorted(chosen, key=lambda tracked: (tracked.created, tracked.kind, tracked.name, tracked.uid))
+        if kinds not in self._of:
+            chosen = [tracked for tracked in self._by_uid.values() if not kinds or tracked.kind in kinds]
+            chosen.sort(key=lambda tracked: (tracked.created, tracked.kind, tracked.name, tracked.uid))
+            self._of[kinds] = chosen
+        return self._of[kinds]
 
     def find(self, kind: str, name: str) -> Tracked | None:
         """Return the newest object of that kind and name."""
@@ -115,10 +120,12 @@ class Objects:
 
     def selected(self, service: Tracked) -> list[Tracked]:
         """Return the pods whose labels ``service`` selects."""
-        selector = mapping(service.last, "spec", "selector")
-        if not selector:
-            return []
-        return [pod for pod in self.of("Pod") if selector.items() <= mapping(pod.last, "metadata", "labels").items()]
+        if service.uid not in self._selected:
+            wanted = mapping(service.last, "spec", "selector").items()
+            pods = self.of("Pod") if wanted else []
+            chosen = [pod for pod in pods if wanted <= mapping(pod.last, "metadata", "labels").items()]
+            self._selected[service.uid] = chosen
+        return self._selected[service.uid]
 
     def _track(self, uid: str, kind: str, name: str, api_version: str) -> Tracked:
         key = uid or f"{kind}/{name}"

@@ -3,9 +3,11 @@
 from junitparser import Error as CaseError
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from k8s_e2e.base.text import one_line, plain
+from k8s_e2e.base.text import lines, one_line
 from k8s_e2e.diagnosis.verdict import Verdict
 from k8s_e2e.model.results import Results, ScenarioResult, StepResult
+
+_LINES_MOST = 200  # lines of one failure
 
 
 def junit(results: Results, verdict: Verdict, *, run_id: str) -> bytes:
@@ -35,10 +37,9 @@ def _suite(scenario: ScenarioResult) -> TestSuite:
 def _case(scenario: ScenarioResult, step: StepResult) -> TestCase:
     case = TestCase(one_line(f"{step.id} {step.name}"), one_line(scenario.name), step.duration_s)
     if step.status == "failed":
+        said = "\n".join(part for part in (step.message, step.last_seen, step.stuck_at, step.diff) if part)
         failure = Failure(message=one_line(step.message), type_=step.kind)
-        failure.text = plain(
-            "\n".join(part for part in (step.message, step.last_seen, step.stuck_at, step.diff) if part)
-        )
+        failure.text = "\n".join(lines(said, most=_LINES_MOST, width=2000))
         case.result = [failure]
     elif step.status == "skipped":
         case.result = [Skipped(message=one_line(step.message))]
