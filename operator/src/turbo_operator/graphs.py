@@ -32,8 +32,8 @@ class GraphWriter(Protocol):
         """Make a new APIGraph; gives it back as it is stored."""
         ...
 
-    def update(self, obj: Object) -> Object:
-        """Replace metadata and spec of the APIGraph of the same uid and resourceVersion."""
+    def update(self, obj: Object, spec: Spec, annotations: Mapping[str, str]) -> Object:
+        """Replace the spec of exactly this APIGraph, and set annotations; gives it back as it is stored."""
         ...
 
     def delete(self, obj: Object) -> Object | None:
@@ -90,12 +90,7 @@ def upsert(
     known_store = (metadata.get("annotations") or {}).get(names.ANNOTATION_STORE)
     if normalize(present.get("spec")) == normalize(spec) and builder_store in {None, known_store}:
         return "", present
-    body = {
-        **present,
-        "metadata": {**metadata, "annotations": {**(metadata.get("annotations") or {}), **wanted}},
-        "spec": spec,
-    }
-    changed = writer.update(body)
+    changed = writer.update(present, spec, wanted)
     store.put(changed)
     return "Update", changed
 
@@ -123,12 +118,16 @@ class MemoryGraphs:
         created = {"uid": str(uuid.uuid4()), "generation": 1, "creationTimestamp": f"{next(self._versions):020d}"}
         return self._stored({**obj, "metadata": {**obj["metadata"], **created}})
 
-    def update(self, obj: Object) -> Object:
+    def update(self, obj: Object, spec: Spec, annotations: Mapping[str, str]) -> Object:
         """Keep a changed one."""
-        present = self._store.get(obj["metadata"]["name"])
-        grown = int(present is None or present.get("spec") != obj.get("spec"))
-        generation = obj["metadata"].get("generation", 0) + grown
-        return self._stored({**obj, "metadata": {**obj["metadata"], "generation": generation}})
+        present = self._store.get(obj["metadata"]["name"]) or obj
+        before = present["metadata"]
+        metadata = {
+            **before,
+            "generation": before.get("generation", 0) + int(present.get("spec") != spec),
+            "annotations": {**(before.get("annotations") or {}), **annotations},
+        }
+        return self._stored({**present, "metadata": metadata, "spec": spec})
 
     def delete(self, obj: Object) -> Object | None:  # noqa: ARG002 - nothing is left of it
         """Nothing keeps it."""

@@ -117,7 +117,7 @@ class KubeClient:
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | list[dict[str, Any]] | None = None,
         content_type: str = JSON,
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> dict[str, Any]:

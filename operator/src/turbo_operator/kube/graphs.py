@@ -10,9 +10,8 @@ from typing import Any
 from turbo_operator.applier import Result
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object
-from turbo_operator.core.fields import OWNED_FIELDS
 from turbo_operator.graphs import GraphRefusedError
-from turbo_operator.kube.client import APPLY, ApiError, KubeClient, Unreachable
+from turbo_operator.kube.client import APPLY, JSON, ApiError, KubeClient, Unreachable
 from turbo_operator.logs import timestamp
 
 _CONFLICT, _NOT_FOUND, _UNPROCESSABLE = 409, 404, 422
@@ -31,11 +30,21 @@ class KubernetesGraphs:
         """POST; a field the CRD does not know is an error, not silently dropped."""
         return self._write("POST", self._client.path(names.GRAPH_KIND), obj)
 
-    def update(self, obj: Object) -> Object:
-        """PUT, bound to the resourceVersion that was read: the spec is replaced as a whole."""
-        metadata = {key: value for key, value in obj["metadata"].items() if key != OWNED_FIELDS}
+    def update(self, obj: Object, spec: Mapping[str, Any], annotations: Mapping[str, str]) -> Object:
+        """JSON patch: the spec is replaced as a whole, and a status written meanwhile is no conflict."""
+        metadata = obj["metadata"]
+        patch: list[dict[str, Any]] = [
+            {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
+            {"op": "replace", "path": "/spec", "value": spec},
+        ]
+        if metadata.get("annotations"):
+            for key, value in annotations.items():
+                pointer = key.replace("~", "~0").replace("/", "~1")
+                patch.append({"op": "add", "path": f"/metadata/annotations/{pointer}", "value": value})
+        elif annotations:
+            patch.append({"op": "add", "path": "/metadata/annotations", "value": annotations})
         path = self._client.path(names.GRAPH_KIND, metadata["name"])
-        return self._write("PUT", path, {**obj, "metadata": metadata})
+        return self._write("PATCH", path, patch, "application/json-patch+json")
 
     def delete(self, obj: Object) -> Object | None:
         """DELETE, bound to the uid; garbage collection removes the children."""
@@ -74,10 +83,10 @@ class KubernetesGraphs:
             return Result("unknown" if error.sent else "failed", message=str(error))
         return Result("ok", 200, answer)
 
-    def _write(self, method: str, path: str, obj: Object) -> Object:
+    def _write(self, method: str, path: str, body: Any, content_type: str = JSON) -> Object:
         query = {"fieldManager": names.MANAGER, "fieldValidation": "Strict"}
         try:
-            return self._client.request(method, path, query=query, body=obj)
+            return self._client.request(method, path, query=query, body=body, content_type=content_type)
         except ApiError as error:
             raise _refused(error) from error
         except Unreachable as error:
