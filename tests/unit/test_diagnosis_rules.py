@@ -177,6 +177,35 @@ def test_probe_that_never_passes(tmp_path):
     assert top(builder).id == "probe-readiness:Deployment/slow"
 
 
+def test_a_container_killed_for_its_probe_has_not_crashed(tmp_path):
+    """Exit code 137 after "failed liveness probe, will be restarted" is a finding about the probe."""
+    builder = made.green(tmp_path)
+    deployment = builder.deployment(50, "slow", available=0)
+    rs = builder.replica_set(50, "slow-1", deployment)
+    killed = {"terminated": {"exitCode": 137, "reason": "Error", "finishedAt": made.at(62)}}
+    builder.pod(63, "slow-1-a", owner=rs, state={"running": {}}, last=killed, restarts=4)
+    builder.event(60, "Pod/slow-1-a", "Unhealthy", "Liveness probe failed: connection refused", count=3)
+    builder.event(61, "Pod/slow-1-a", "Killing", "Container main failed liveness probe, will be restarted", "Normal")
+    made.fail(builder, last_seen="Deployment/slow 0 of 1")
+    assert [finding.id for finding in found(builder).findings] == ["probe-liveness:Deployment/slow"]
+
+
+def test_a_denial_explains_the_crash_and_the_probe_of_its_controller(tmp_path):
+    """An operator that ends, or is never ready, because it may do nothing is one finding: the denial."""
+    builder = made.red_rbac(tmp_path)
+    rs = {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {"name": "operator-5c", "uid": "uid-ReplicaSet-operator-5c"},
+    }
+    ended = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": made.at(20)}}
+    loop = {"waiting": {"reason": "CrashLoopBackOff", "message": ""}}
+    builder.pod(21, "operator-5c-x1", owner=rs, state=loop, last=ended, restarts=5, account="operator")
+    builder.event(16, "Pod/operator-5c-x1", "Unhealthy", "Startup probe failed: connection refused")
+    builder.results.scenarios[0].steps[1].last_seen = "Deployment/operator is not available"
+    assert [finding.id for finding in found(builder).findings] == ["rbac:ServiceAccount/operator"]
+
+
 def test_a_dependency_explains_the_crash_of_its_user(tmp_path):
     """Builder crashes because registry does: one finding, and the user's crash is in its chain."""
     builder = made.green(tmp_path)

@@ -19,8 +19,9 @@ from k8s_e2e.model.story import Finding
 
 _LAST_WORDS = 40  # lines of a container's end that are searched for why it ended
 
-CAUSE, CONSEQUENCE, SYMPTOM = range(3)
-"""How far a finding is from the root: a mechanism that failed, what that led to, what the test noticed."""
+CAUSE, SIGN, CONSEQUENCE, SYMPTOM = range(4)
+"""How far a finding is from the root: a mechanism that failed, a sign that one did (a probe that fails, which something
+else often explains), what it led to, what the test noticed."""
 
 
 @dataclass(frozen=True)

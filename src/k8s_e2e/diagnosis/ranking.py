@@ -82,9 +82,9 @@ def _after_failure(facts: Facts, finding: Finding) -> bool:
         return False
 
 
-def _key(one: Candidate, related: frozenset[str]) -> tuple[int, int, int, float, str]:
-    near = 0 if one.touches & related or not related else 1
-    return _ORDER[one.finding.severity], one.level, near, _epoch(one.finding.time), one.finding.id
+def _key(one: Candidate, related: frozenset[str]) -> tuple[int, int, bool, bool, float, str]:
+    far = bool(related) and not one.touches & related
+    return _ORDER[one.finding.severity], one.level, far, not one.wide, _epoch(one.finding.time), one.finding.id
 
 
 def _epoch(time: str) -> float:
@@ -112,7 +112,7 @@ def _explains(facts: Facts, cause: Candidate, other: Candidate, related: frozens
 def _upstream(facts: Facts, cause: Candidate, other: Candidate) -> bool:
     """Whether pods of ``other`` name a Service of ``cause`` as a host, and the cause came first."""
     if cause.touches & other.touches:
-        return cause.finding.object == other.finding.object
+        return cause.wide or cause.finding.object == other.finding.object
     hosts = {host for ref in other.touches for host in facts.hosts.get(ref, ())}
     return bool(hosts & cause.touches) and _epoch(cause.finding.time) <= _epoch(other.finding.time) + _SLACK_S
 

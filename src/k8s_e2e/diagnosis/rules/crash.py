@@ -16,6 +16,7 @@ _CODES = {
     139: "segmentation fault (SIGSEGV)", 143: "asked to stop (SIGTERM)",
 }  # fmt: skip
 _LAST_ERROR = re.compile(r"^[\w.]*(?:Error|Exception|Panic)\b.*|^panic: .*|^fatal\b.*", re.IGNORECASE)
+_STOPPED = (137, 143)  # how a container ends that somebody else stopped
 _STEADY = 3  # a container that restarted this often is in a loop, whatever it is at the moment
 
 
@@ -27,12 +28,20 @@ def find(facts: Facts) -> Iterator[Candidate]:
         for container in pod.containers:
             key = (about, f"{container.name} {container.image}")
             ends = [end for end in container.exits if not end.stopping and _wrong(pod, container, end)]
+            if _killed_by_probe(facts, pod):
+                ends = [end for end in ends if end.code not in _STOPPED or end.reason == "OOMKilled"]
             stuck = [wait for wait in container.waits if wait.reason in _CANNOT_START]
             if key not in seen and (ends or stuck):
                 seen.add(key)
                 yield (
                     _crashed(facts, pod, container, ends, about) if ends else _unstartable(facts, pod, container, about)
                 )
+
+
+def _killed_by_probe(facts: Facts, pod: Pod) -> bool:
+    """Whether the kubelet said that it kills a container for its probe: then the probe is the finding."""
+    said = facts.events.get(pod.tracked.ref, [])
+    return any(row.value.reason == "Killing" and "probe" in row.value.message for row in said)
 
 
 def _wrong(pod: Pod, container: Container, end: Exit) -> bool:

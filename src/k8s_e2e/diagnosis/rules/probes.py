@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from k8s_e2e.base.text import one_line
-from k8s_e2e.diagnosis.facts import CAUSE, CONSEQUENCE, Candidate, Facts
+from k8s_e2e.diagnosis.facts import SIGN, Candidate, Facts
 from k8s_e2e.model.story import Finding
 
 _PROBE = re.compile(r"(Readiness|Liveness|Startup) probe failed: ?(.*)", re.DOTALL)
@@ -22,7 +22,6 @@ def find(facts: Facts) -> Iterator[Candidate]:
         row, match = failed[-1]
         if pod.ready_after(row.value.time):
             continue  # every start of a pod fails a probe or two: no news once it is ready
-        crashed = any(not end.stopping and end.code not in (0, 137, 143) for one in pod.containers for end in one.exits)
         seen.add(about)
         finding = Finding(
             id=f"probe-{match[1].lower()}:{about}",
@@ -38,5 +37,4 @@ def find(facts: Facts) -> Iterator[Candidate]:
             next_command=f"tail -n 40 k8s/logs/{pod.name}/*.txt",
             fix="mend what the probe asks (path, port, timeout), or what the container answers to it",
         )
-        level = CONSEQUENCE if crashed else CAUSE
-        yield Candidate(finding, level, facts.around(pod.tracked))
+        yield Candidate(finding, SIGN, facts.around(pod.tracked))
