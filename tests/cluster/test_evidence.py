@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.cluster.conftest import Kubectl
+import yaml
 
 from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster.provider import Cluster
@@ -20,6 +20,7 @@ from k8s_e2e.evidence.history import event_revisions
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.profile import CustomResource, Profile
 from k8s_e2e.model.settings import Settings
+from tests.cluster.conftest import Kubectl
 
 pytestmark = pytest.mark.cluster
 
@@ -213,6 +214,10 @@ def test_the_collection_is_complete_sealed_and_free_of_secrets(
         wait_for("the secret", lambda: bool(history(run, "Secret", "db")) or Pending("not seen"), timeout_s=10)
         start(kubectl, namespace, "talker", f"echo password is {CANARY}; echo done; sleep 600")
         until_logged(run, "talker", "done")
+        widget["metadata"] = {"name": "deleted"}
+        kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(widget))
+        wait_for("it", lambda: bool(history(run, "widget", "deleted")) or Pending("not seen"), timeout_s=10)
+        kubectl("delete", "widget", "deleted", "-n", namespace)
         collected = collector.collect(run, cluster, namespace, profile, None, settings, print)
     finally:
         kubectl("delete", "crd", "widgets.evidence.example", "--wait=false")
@@ -236,7 +241,10 @@ def test_the_collection_is_complete_sealed_and_free_of_secrets(
     items = json.loads(run.resources.read_bytes())["items"]
     kinds = {item["kind"] for item in items}
     assert {"Pod", "Secret", "ConfigMap", "widget", "Namespace", "Node", "ServiceAccount"} <= kinds
-    assert "status:" in run.path("k8s/widgets.yaml").read_text()
+    widgets = run.path("k8s/widgets.yaml").read_text()
+    assert [one["metadata"]["name"] for one in yaml.safe_load_all(widgets)] == ["w"]
+    assert "status:" in widgets
+    assert "#   name: deleted" in widgets
     assert "Node-Selectors" in run.path("k8s/pod-descriptions.txt").read_text()
     assert "done" in run.path("k8s/logs-talker.txt").read_text()
     leaks = subprocess.run(["grep", "-rlF", CANARY, str(run.root)], capture_output=True, text=True, check=False).stdout

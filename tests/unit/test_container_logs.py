@@ -155,6 +155,18 @@ def test_other_namespaces_are_left_alone(node):
     assert not (node.out / "web").exists()
 
 
+def test_pods_that_ended_before_our_time_are_left_out(node):
+    """Files of an earlier namespace of the same name are not this run's; what comes later is."""
+    (node.directory / "0.log").write_text(cri(1, "stale"))
+    follower = node.follower()
+    follower.leave_out(lambda uid: False)
+    later = node.root / "shop_web-1_another-uid" / "app"
+    later.mkdir(parents=True)
+    (later / "0.log").write_text(cri(2, "ours"))
+    follower.close()
+    assert node.texts("app.txt") == [(0, "ours")]
+
+
 def test_secrets_are_replaced_before_they_are_written(tmp_path):
     """A known value never reaches the file."""
     log = ContainerLog(tmp_path, "app", Redactor({"db": "hunter2hunter2"}))

@@ -11,7 +11,8 @@ from k8s_e2e.traces import gate, sent
 from k8s_e2e.traces.analysis import PERFETTO, analyse
 from k8s_e2e.traces.percentiles import nearest_rank
 from k8s_e2e.traces.perfetto import lanes
-from k8s_e2e.traces.spans import Span
+from k8s_e2e.traces.skew import clock_skews
+from k8s_e2e.traces.spans import Span, build
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SENT = "b7ad6b7169203331"
@@ -152,3 +153,21 @@ def test_linked_traces_and_copies_are_seen_by_the_gate():
     trace = {"traceID": "t", "spans": [poor, rich, {"spanID": "b", "startTime": 0}]}
     assert gate.linked(trace) == {"other"}
     assert gate.deduplicated(trace)["spans"] == [{"spanID": "b", "startTime": 0}, rich]
+
+
+def test_only_what_cannot_have_been_is_clock_skew():
+    """An answer that ends after the call it fits into is skew; work that goes on after its parent is not."""
+
+    def tree(start, end, kind):
+        spans = [
+            Span(trace_id="t", span_id="c", service="a", kind="client", start_us=0, end_us=10_000),
+            Span(trace_id="t", span_id="s", parent_id="c", service="b", kind=kind, start_us=start, end_us=end),
+        ]
+        return build("t", spans)
+
+    found = [
+        len(clock_skews([tree(*case)]))
+        for case in ((1_000, 9_000, "server"), (4_000, 12_000, "server"), (-3_000, 5_000, "server"))
+    ]
+    assert found == [0, 1, 1]
+    assert clock_skews([tree(4_000, 12_000, "internal"), tree(11_000, 15_000, "server")]) == []

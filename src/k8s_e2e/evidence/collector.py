@@ -26,7 +26,7 @@ from k8s_e2e.evidence import (
 from k8s_e2e.evidence.api_logs import container_runs, read_lines
 from k8s_e2e.evidence.caps import join
 from k8s_e2e.evidence.container_log import ContainerLog
-from k8s_e2e.evidence.history import event_revisions
+from k8s_e2e.evidence.history import event_revisions, last_states
 from k8s_e2e.evidence.log_lines import LogLine
 from k8s_e2e.evidence.parts import Parts
 from k8s_e2e.evidence.secrets import Cleaner, run_salt
@@ -193,9 +193,14 @@ class _Collection:
                 for item in whole["items"]
                 if item["kind"] == kind.kind and item["apiVersion"].startswith(f"{kind.group}/")
             ]
-            text = yaml.dump_all(found, Dumper=_YAML, sort_keys=False, allow_unicode=True, explicit_start=True)
-            none = f"# no {kind.plural}.{kind.group} in {self.namespace}\n"
-            files.write(self.run.path(f"k8s/{kind.plural}.yaml"), text if found else none)
+            here = f"{kind.plural}.{kind.group} in {self.namespace}"
+            text = _yaml(found) if found else f"# no {here}\n"
+            present = {item["metadata"].get("uid") for item in found}
+            for uid, last in last_states(self.run.history, kind.group, kind.kind).items():
+                if uid not in present:
+                    state = "".join(f"# {line}\n" for line in _yaml([last.object]).splitlines())
+                    text += f"# gone since, as last seen at {last.seen}:\n{state}"
+            files.write(self.run.path(f"k8s/{kind.plural}.yaml"), text)
         return len(whole["items"])
 
     def write_descriptions(self) -> int:
@@ -302,3 +307,8 @@ class _Collection:
             for path in sorted(Path(self.run.pod_logs / name).glob("*.txt")):
                 with suppress(OSError):
                     yield from log_lines.read(path)
+
+
+def _yaml(objects: list[dict[str, Any]]) -> str:
+    text: str = yaml.dump_all(objects, Dumper=_YAML, sort_keys=False, allow_unicode=True, explicit_start=True)
+    return text

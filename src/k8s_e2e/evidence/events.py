@@ -63,7 +63,7 @@ def latest(revisions: Iterable[EventRevision]) -> list[EventRevision]:
     last: dict[str, EventRevision] = {}
     for item in revisions:
         last[item.uid or f"{item.namespace}/{item.name}"] = item
-    return sorted(last.values(), key=lambda item: (item.time, item.namespace, item.name))
+    return sorted(last.values(), key=lambda item: (item.time, item.seen, item.name))
 
 
 def table(revisions: Iterable[EventRevision]) -> str:

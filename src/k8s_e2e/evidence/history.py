@@ -44,6 +44,7 @@ class History:
     ) -> None:
         self._known: dict[Kind, dict[str, _Key]] = {}
         self._events: dict[str, str] = {}  # uid -> resource version
+        self._uids: set[str] = set()  # of all objects ever seen
         self._lock = threading.Lock()
         self._cleaner = cleaner
         self._on_pod = on_pod
@@ -87,6 +88,7 @@ class History:
             if change == "DELETED" and not before:
                 return
             _shorten(metadata)
+            self._uids.add(uid)
             key = _Key(uid, version, kind[1], metadata.get("name", ""), kind[0], metadata.get("namespace", ""))
             if change == "DELETED":
                 known.pop(uid, None)
@@ -94,6 +96,10 @@ class History:
                 known[uid] = key
                 change = "MODIFIED" if before else "ADDED"
             self._write(kind, change, key, self._cleaner.clean(obj))
+
+    def has_seen(self, uid: str) -> bool:
+        """Tell whether an object of this uid has ever been seen, by an earlier recorder of this run, too."""
+        return uid in self._uids
 
     def close(self) -> None:
         """Close both files."""
@@ -131,6 +137,7 @@ class History:
     def _resume(self, history: Path, event_file: Path) -> None:
         """Learn what an earlier recorder has written."""
         for key in _keys(history):
+            self._uids.add(key.uid)
             known = self._known.setdefault((key.api_version, key.kind), {})
             if key.change == "DELETED":
                 known.pop(key.uid, None)
@@ -166,3 +173,23 @@ def _keys(path: Path) -> list[_Key]:
 def event_revisions(path: Path) -> list[EventRevision]:
     """Read events.jsonl; an absent file is an empty list."""
     return events.decode(path.read_bytes().splitlines()) if path.exists() else []
+
+
+def last_states(path: Path, group: str, kind: str) -> dict[str, ObjectRevision]:
+    """Return the last revision with an object of each object of a kind in history.jsonl, by uid, oldest first."""
+    found: dict[str, ObjectRevision] = {}
+    if not path.exists():
+        return found
+    mark = f'"kind":"{kind}"'.encode()
+    decoder = msgspec.json.Decoder(ObjectRevision)
+    for line in path.read_bytes().splitlines():
+        if mark not in line:
+            continue
+        try:
+            revision = decoder.decode(line)
+        except msgspec.DecodeError:
+            continue
+        if revision.kind == kind and revision.api_version.partition("/")[0] == group and revision.object:
+            revision.object.get("metadata", {}).pop("managedFields", None)
+            found[revision.uid] = revision
+    return found

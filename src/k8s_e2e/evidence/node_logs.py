@@ -85,11 +85,18 @@ class NodeLogs:
         self._note = note or (lambda *_, **__: None)
         self._containers: dict[Path, _Container] = {}
         self._logs: dict[tuple[str, str], ContainerLog] = {}
+        self._left_out: set[Path] = set()
+
+    def leave_out(self, known: Callable[[str], bool]) -> None:
+        """Leave out the pods whose files are there now and of whose uid nobody knows: they ended before our time."""
+        for pod_dir in _directories(self._root, self._prefix):
+            if not known(pod_dir.name.rpartition("_")[2]):
+                self._left_out.add(pod_dir)
 
     def tick(self) -> int:
         """Look for new files and read all to their present end; returns the number of bytes read."""
         for pod_dir in _directories(self._root, self._prefix):
-            for directory in _directories(pod_dir):
+            for directory in _directories(pod_dir) if pod_dir not in self._left_out else ():
                 if directory not in self._containers:
                     self._containers[directory] = self._found(directory)
         count = 0

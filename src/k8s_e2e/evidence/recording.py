@@ -98,6 +98,8 @@ class Recording:
             late += [
                 watcher.kind[1] for watcher in group if not watcher.ready.wait(max(0.0, deadline - time.monotonic()))
             ]
+        if self._node_logs and targets.PODS[1] not in late:
+            self._node_logs.leave_out(self._history.has_seen)
         self.tick()
         self.note("recorder.started", pid=os.getpid(), kinds=len(self._watchers), late=late, seconds=self._elapsed())
         return late

@@ -11,7 +11,8 @@ TOLERANCE_US = 500
 def clock_skews(traces: Iterable[Trace]) -> list[ClockSkew]:
     """Return by caller and callee how many spans cannot have been where they are; nothing is adjusted.
 
-    Those begin before the parent that caused them, or end after it although they would fit into it.
+    Those begin before the parent that caused them, or are the answer to a call and end after the call although they
+    would fit into it. (Work that goes on after its parent has ended is none: nobody waited for it.)
     """
     found: dict[tuple[str, str], list[int]] = {}
     for trace in traces:
@@ -21,7 +22,8 @@ def clock_skews(traces: Iterable[Trace]) -> list[ClockSkew]:
             if not parent or parent.service == span.service:
                 continue
             early = parent.start_us - span.start_us
-            late = span.end_us - parent.end_us if span.duration_us <= parent.duration_us and not span.follows else 0
+            answer = parent.kind == "client" and span.kind == "server" and span.start_us < parent.end_us
+            late = span.end_us - parent.end_us if answer and span.duration_us <= parent.duration_us else 0
             if max(early, late) > TOLERANCE_US:
                 found.setdefault((parent.service, span.service), []).append(max(early, late))
     return [
