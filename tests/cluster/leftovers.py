@@ -8,7 +8,8 @@ from pathlib import Path
 
 from k8s_e2e.base import process
 from k8s_e2e.cluster import assets
-from k8s_e2e.cluster.local import cgroups, teardown
+from k8s_e2e.cluster.local import teardown
+from k8s_e2e.cluster.local.cgroups import Cgroup
 from k8s_e2e.cluster.local.layout import cgroup_name
 from k8s_e2e.model.settings import Settings
 
@@ -34,9 +35,7 @@ def assert_nothing_left(root: Path) -> None:
     assert teardown.processes(root) == []
     assert not root.exists()
     assert [path for path in root.parent.iterdir() if root.name in path.name] == []
-    first, second = cgroups.hierarchies()
-    groups = [point / cgroup_name(root) for point in (*first, *([second] if second else []))]
-    assert [group for group in groups if group.exists()] == []
+    assert [group for group in Cgroup(cgroup_name(root)).paths if group.exists()] == []
     lines = [line for line in _command_lines() if str(root) in line and "pytest" not in line]
     assert lines == []
 

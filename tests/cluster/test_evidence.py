@@ -1,11 +1,14 @@
 """Recorder and collector against a real API server and kubelet."""
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +57,47 @@ spec:
       storage: true
       schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
 """
+
+
+class Line:
+    """A TCP line to the API server that can be cut: connections end, and new ones are refused until it is mended."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._open: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        """End all connections and refuse new ones."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for one in list(self._open):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        """Accept connections again."""
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._target))
+                self._open |= {near, far}
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        self._open.discard(source)
+        source.close()
 
 
 @pytest.fixture
@@ -179,6 +223,40 @@ def test_the_recorder_outlives_its_starter_and_a_killed_one_is_taken_up(
     recorder.drain(run, settings)
     assert [one["change"] for one in history(run, "ConfigMap", "first")] == ["ADDED", "DELETED"]
     assert [one["change"] for one in history(run, "ConfigMap", "second")] == ["ADDED"]
+
+
+def test_an_api_server_that_goes_away_and_comes_back_costs_nothing(
+    cluster: Cluster,
+    kubectl: Kubectl,
+    namespace: str,
+    run: RunDir,
+    profile: Profile,
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    """What changed while nobody answered is in the record soon after: made, changed and deleted objects."""
+    found = re.search(r"https://127\.0\.0\.1:(\d+)", cluster.kubeconfig.read_text())
+    assert found
+    line = Line(int(found[1]))
+    text = cluster.kubeconfig.read_text().replace(found[0], f"https://127.0.0.1:{line.port}")
+    (tmp_path / "kubeconfig").write_text(text)
+    behind = msgspec.structs.replace(cluster, kubeconfig=tmp_path / "kubeconfig")
+    kubectl("create", "configmap", "deleted", "-n", namespace, "--from-literal=a=b")
+    recorder.start(run, behind, namespace, profile, settings)
+    line.cut()
+    kubectl("delete", "configmap", "deleted", "-n", namespace)
+    kubectl("create", "configmap", "made", "-n", namespace, "--from-literal=a=b")
+    line.mend()
+
+    def caught_up() -> bool | Pending:
+        changes = [one["change"] for name in ("made", "deleted") for one in history(run, "ConfigMap", name)]
+        return changes == ["ADDED", "ADDED", "DELETED"] or Pending(str(changes))
+
+    wait_for("both changes", caught_up, timeout_s=15)
+    recorder.drain(run, settings)
+    notes = [json.loads(text)["event"] for text in run.path("logs/recorder.jsonl").read_text().splitlines()]
+    assert "watch.failed" in notes
+    line.cut()
 
 
 def test_a_kind_that_appears_later_is_recorded_from_its_first_object(

@@ -1,7 +1,8 @@
-"""Images built for real by buildah: layers, tags, reuse, failures, and how they run in a node."""
+"""Images built for real, by docker or buildah: layers, tags, reuse, failures, and how they run in a node."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -67,10 +68,8 @@ class Platform:
 @pytest.fixture
 def build_settings(tmp_path) -> Settings:
     """A cache of the test's own that shares buildah and its base images with the user's."""
-    if docker.answers():
-        pytest.skip("a Docker engine answers, so images are not built by buildah here")
-    if not can_run_local():
-        pytest.skip("buildah needs root on Linux")
+    if not can_run_local() and not docker.answers():
+        pytest.skip("no Docker engine answers, and buildah needs root on Linux")
     shared = Settings().cache_dir.absolute() / "buildah"
     shared.mkdir(parents=True, exist_ok=True)
     cache = tmp_path / "cache"
@@ -106,7 +105,7 @@ def test_tags_of_a_dockerfile_share_all_layers_and_differ_in_settings(platform):
     assert "WORD=two" in config_of(two)["config"]["Env"]
     assert config_of(one)["rootfs"] == config_of(two)["rootfs"]
     assert one.archive.stat().st_size < one.bytes + 200_000
-    assert one.bytes < 60e6
+    assert one.bytes < 60e6 or docker.answers()  # with python:3.12-slim it is more
     assert mounts() == set()
     log = (platform.logs / "build-one.txt").read_text()
     assert "COPY main.py" in log
@@ -119,7 +118,7 @@ def test_only_changed_inputs_are_built_again(platform):
     again = platform.build()
     assert [image.digest for image in again] == [image.digest for image in first]
     assert {image.source for image in again} == {"cached"}
-    assert platform.said == ["images of app: unchanged, 44 MB in the cache"]
+    assert [re.sub(r"\d+", "N", line) for line in platform.said] == ["images of app: unchanged, N MB in the cache"]
     assert "COPY main.py" in (platform.logs / "build-one.txt").read_text()
     (platform.context / "main.py").write_text(MAIN + "# changed\n")
     changed = platform.build()
@@ -162,6 +161,8 @@ def test_a_missing_dockerfile_is_a_usage_error(platform):
 
 def test_a_killed_build_leaves_nothing_and_does_not_harm_the_next(platform, tmp_path):
     """After SIGKILL in the middle of a step the store works on, with nothing running or mounted on the machine."""
+    if docker.answers():
+        pytest.skip("a Docker engine answers: its daemon ends builds whose client is gone")
     mark = "RUN echo reached && sleep 60\n"
     (platform.context / "Dockerfile").write_text(DOCKERFILE.replace("COPY main.py", mark + "COPY main.py"))
     program = textwrap.dedent(f"""

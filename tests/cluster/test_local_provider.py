@@ -1,14 +1,13 @@
 """The local provider on the real thing: what works in a cluster, and what is left after one."""
 
 import os
+import shutil
 import signal
 import subprocess
 import urllib.request
 from pathlib import Path
 
 import pytest
-from tests.cluster.conftest import Kubectl
-from tests.cluster.leftovers import assert_nothing_left, host_state, kill_up_after
 
 from k8s_e2e.base.errors import EnvironmentFailure, UsageError
 from k8s_e2e.base.wait import Pending, wait_for
@@ -18,6 +17,8 @@ from k8s_e2e.cluster.local.layout import cgroup_name, clusters_dir
 from k8s_e2e.cluster.local.provider import LocalProvider
 from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.model.settings import Settings
+from tests.cluster.conftest import Kubectl
+from tests.cluster.leftovers import assert_nothing_left, host_state, kill_up_after
 
 pytestmark = pytest.mark.cluster
 
@@ -180,6 +181,15 @@ def test_next_up_sweeps_what_a_killed_one_left(provider: LocalProvider, local_se
         assert_nothing_left(root)
     finally:
         provider.down("sweeper", progress=print)
+
+
+def test_cluster_whose_directory_is_deleted_ends(provider: LocalProvider, local_settings: Settings) -> None:
+    """A cluster does not outlive its directory: temporary ones are deleted without `down`."""
+    provider.up("deleted", control_plane_only=True, progress=print)
+    root = clusters_dir(local_settings.state_dir) / "deleted"
+    shutil.rmtree(root)
+    wait_for("its end", lambda: Pending("alive") if teardown.processes(root) else True, timeout_s=20)
+    assert_nothing_left(root)
 
 
 def test_unknown_and_dead_clusters(provider: LocalProvider, local_settings: Settings) -> None:

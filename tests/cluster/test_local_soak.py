@@ -3,11 +3,11 @@
 import random
 
 import pytest
-from tests.cluster.leftovers import assert_nothing_left, host_state, kill_up_after
 
 from k8s_e2e.cluster.local.layout import clusters_dir
 from k8s_e2e.cluster.local.provider import LocalProvider
 from k8s_e2e.model.settings import Settings
+from tests.cluster.leftovers import assert_nothing_left, host_state, kill_up_after
 
 LATEST_S = 8.0  # a whole `up`
 _reproducible = random.Random(20)  # noqa: S311 - no secret

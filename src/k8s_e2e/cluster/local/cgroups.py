@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 _MOUNTS = Path("/proc/self/mountinfo")
-SYSTEM = "sys"  # the group of the cluster's own processes; pods have theirs beside it
+_SYSTEM = "sys"  # the group of the cluster's own processes; pods have theirs beside it
 _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids", "hugetlb")
 
 
@@ -40,46 +40,58 @@ def is_v2() -> bool:
     return not first and second is not None
 
 
-def create(name: str) -> None:
-    """Make group ``name`` and its subgroup `SYSTEM` in every hierarchy.
+class Cgroup:
+    """The control group called ``name``, the same in every hierarchy.
 
-    Raises:
-        OSError: the hierarchies cannot be written.
+    Hierarchies are looked up once: a process in namespaces of its own may not be able to do so later.
     """
-    first, second = hierarchies()
-    for root in first:
-        for group in (root / name, root / name / SYSTEM):
-            group.mkdir(exist_ok=True)
-            for setting in ("cpuset.cpus", "cpuset.mems"):
-                if (group / setting).exists():
-                    (group / setting).write_text((group.parent / setting).read_text())
-    if not first and second:
-        available = (second / "cgroup.controllers").read_text().split()
-        wanted = " ".join(f"+{each}" for each in _V2_CONTROLLERS if each in available)
-        (second / "cgroup.subtree_control").write_text(wanted)
-        (second / name / SYSTEM).mkdir(parents=True, exist_ok=True)
-        (second / name / "cgroup.subtree_control").write_text(wanted)
 
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._first, self._second = hierarchies()
+        every = [*self._first, *([self._second] if self._second else [])]
+        self._joined = self._first or every  # a hybrid host's version 2 has no controllers
+        self.paths = [root / name for root in every]
 
-def join(name: str) -> None:
-    """Move the calling process into the `SYSTEM` subgroup, the same in every hierarchy."""
-    first, second = hierarchies()
-    for root in first or ([second] if second else []):
-        (root / name / SYSTEM / "cgroup.procs").write_text("0")
+    def create(self) -> None:
+        """Make the group and the subgroup of the cluster's own processes.
 
+        Raises:
+            OSError: the hierarchies cannot be written.
+        """
+        for root in self._first:
+            for group in (root / self._name, root / self._name / _SYSTEM):
+                group.mkdir(exist_ok=True)
+                for setting in ("cpuset.cpus", "cpuset.mems"):
+                    if (group / setting).exists():
+                        (group / setting).write_text((group.parent / setting).read_text())
+        if not self._first and self._second:
+            available = (self._second / "cgroup.controllers").read_text().split()
+            wanted = " ".join(f"+{each}" for each in _V2_CONTROLLERS if each in available)
+            (self._second / "cgroup.subtree_control").write_text(wanted)
+            (self._second / self._name / _SYSTEM).mkdir(parents=True, exist_ok=True)
+            (self._second / self._name / "cgroup.subtree_control").write_text(wanted)
 
-def remove(name: str, *, timeout_s: float) -> list[Path]:
-    """Kill what is left in the group, remove it everywhere, and return the directories that would not go."""
-    first, second = hierarchies()
-    roots = [root / name for root in (*first, *([second] if second else []))]
-    deadline = time.monotonic() + timeout_s
-    while True:
-        left = [group for root in roots for group in _removed(root)]
-        if not left or time.monotonic() >= deadline:
-            return left
-        for group in left:
-            _kill(group)
-        time.sleep(0.02)
+    def join(self) -> None:
+        """Move the calling process into the subgroup, in every hierarchy."""
+        for root in self._joined:
+            (root / self._name / _SYSTEM / "cgroup.procs").write_text("0")
+
+    def leave(self) -> None:
+        """Move the calling process to the top of every hierarchy, so that the group can be removed."""
+        for root in self._joined:
+            (root / "cgroup.procs").write_text("0")
+
+    def remove(self, *, timeout_s: float) -> list[Path]:
+        """Kill what is left in the group, remove it, and return the directories that would not go in time."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left = [group for path in self.paths for group in _removed(path)]
+            if not left or time.monotonic() >= deadline:
+                return left
+            for group in left:
+                _kill(group)
+            time.sleep(0.02)
 
 
 def _removed(root: Path) -> list[Path]:

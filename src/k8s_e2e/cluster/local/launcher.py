@@ -3,6 +3,7 @@
 It is started in a session of its own, joins the cluster's control groups, leaves the host's namespaces and forks
 PID 1 (see `init`). Then it is the way in: it accepts on socket ``FD``, which listens on the host's loopback, and
 connects inside. It and PID 1 end together, whichever ends first; the kernel then ends everything else.
+They also end when whoever called `up` is gone before the cluster was ready, and when the directory is deleted.
 """
 
 import asyncio
@@ -13,18 +14,21 @@ import socket
 import sys
 from pathlib import Path
 
-from k8s_e2e.cluster.local import cgroups, forwarder, init, namespaces
+from k8s_e2e.cluster.local import forwarder, init, namespaces
+from k8s_e2e.cluster.local.cgroups import Cgroup
 from k8s_e2e.cluster.local.layout import API_PORT, NODE_IP, cgroup_name
 
-_LOOK_S = 5.0
+_LOOK_S = 2.0
+_REMOVE_S = 5.0
 
 
 def main(root: Path, listener: socket.socket) -> None:
     """Start the cluster in directory ``root`` and forward to its API server until it ends."""
     plan = json.loads((root / "config" / "boot.json").read_text())
     home = os.open(root, os.O_PATH | os.O_CLOEXEC)
-    cgroups.create(cgroup_name(root))
-    cgroups.join(cgroup_name(root))
+    group = Cgroup(cgroup_name(root))
+    group.create()
+    group.join()
     namespaces.leave_host()
     launcher_lives = os.pipe()
     child = os.fork()
@@ -46,6 +50,8 @@ def main(root: Path, listener: socket.socket) -> None:
     forwarder.serve(listener, (NODE_IP, API_PORT), _ended(child), _abandoned(home))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    group.leave()
+    group.remove(timeout_s=_REMOVE_S)  # nobody may come to do it
 
 
 async def _ended(child: int) -> None:

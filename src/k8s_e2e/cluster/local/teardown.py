@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from k8s_e2e.base.errors import EnvironmentFailure
-from k8s_e2e.cluster.local import cgroups
+from k8s_e2e.cluster.local.cgroups import Cgroup
 from k8s_e2e.cluster.local.layout import LAUNCHER, cgroup_name
 
 _PROC = Path("/proc")
@@ -41,7 +41,7 @@ def remove(root: Path, *, timeout_s: float) -> None:
     """
     deadline = time.monotonic() + timeout_s
     left = [f"process {pid}" for pid in _end(root, deadline)]
-    left += [f"control group {path}" for path in cgroups.remove(cgroup_name(root), timeout_s=_rest(deadline))]
+    left += [f"control group {path}" for path in Cgroup(cgroup_name(root)).remove(timeout_s=_rest(deadline))]
     if root.exists():
         _delete(root)
     for trash in root.parent.glob(f".{root.name}.trash-*"):
