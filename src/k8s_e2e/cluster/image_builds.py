@@ -60,7 +60,8 @@ class ImageBuilds:
             except EnvironmentFailure as error:
                 if not apt.available():
                     raise
-                self._progress(f"{' '.join(pulled)} cannot be pulled ({error.message.splitlines()[-1]}): making a base")
+                reason = error.message.splitlines()[-1].rpartition(": ")[2]
+                self._progress(f"{' '.join(pulled)} cannot be pulled ({reason}): a base of Debian packages is used")
         name = "docker" if self._docker else "buildah"
         if declares and apt.available():
             return base_image.arguments(declares), f"{name} {base_image.key()}"
