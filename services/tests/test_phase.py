@@ -34,6 +34,7 @@ def operator(phase: str, build: str | None = "b2", **more: Any) -> GraphStatus:
 
 
 BEHIND = {"packageName": "p", "phase": "Deploying", "availableReplicas": 0, "replicas": 1, "message": "ErrImagePull"}
+FINE = {"type": "Degraded", "status": "False", "reason": "AsExpected"}
 REFUSED = {"type": "Accepted", "status": "False", "reason": "Invalid", "message": "bad name"}
 
 
@@ -74,7 +75,17 @@ REFUSED = {"type": "Accepted", "status": "False", "reason": "Invalid", "message"
         ),
         (
             environment("ready"),
-            Answer(operator=operator("Unheard")),
+            Answer(
+                operator=operator(
+                    "Degraded", conditions=[FINE, {"type": "Degraded", "status": "True", "reason": "Bad"}]
+                )
+            ),
+            "",
+            ("Degraded", "Degraded: Bad"),
+        ),
+        (
+            environment("ready"),
+            Answer(operator=operator("Unheard", conditions=[FINE])),
             "",
             ("Reconciling", "operator reports phase Unheard"),
         ),

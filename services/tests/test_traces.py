@@ -110,7 +110,8 @@ def test_spans_are_flushed_on_sigterm(platform: Platform, launch: Any) -> None:
 
 def test_absent_collector_costs_one_warning(launch: Any) -> None:
     """Without a collector the service works, warns once, and still ends in time with 0."""
-    petstore = launch("petstore", OTEL_BSP_SCHEDULE_DELAY="50", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    away = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "0.5"}
+    petstore = launch("petstore", OTEL_BSP_SCHEDULE_DELAY="50", **away)
 
     def warnings() -> list[Any]:
         petstore.http.get("/pets")

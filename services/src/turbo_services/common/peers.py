@@ -5,7 +5,9 @@ any status is a `Reply`. `Upstream` passes requests on as they are.
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -59,10 +61,16 @@ class Reply(msgspec.Struct, frozen=True):
             return self.body[:200].decode("utf-8", "replace") or f"status {self.status}"
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for all: making it reads every certificate authority there is."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 def transport(*, connections: int = 100) -> httpx.AsyncBaseTransport:
     """A traced connection pool without proxies, cookies or redirects."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=20, keepalive_expiry=4)
-    return AsyncOpenTelemetryTransport(httpx.AsyncHTTPTransport(limits=limits, trust_env=False))
+    return AsyncOpenTelemetryTransport(httpx.AsyncHTTPTransport(verify=_tls(), limits=limits, trust_env=False))
 
 
 def escape(segment: str) -> str:

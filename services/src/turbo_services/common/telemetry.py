@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Scope
 EXPORT_TIMEOUT_S: Final = 3.0
 BATCH_DELAY_MS: Final = 500
 """Spans are sent this soon: the SDK's 5 s would hide them from whoever looks right after a request."""
-_PROBES: Final = ExcludeList([r"^[a-z]+://[^/]+/(healthz|readyz|metrics|openapi\.json)(\?|$)", r"/static/"])
+_PROBES: Final = r"^[a-z]+://[^/]+/(healthz|readyz|metrics|openapi\.json)(\?|$)"
 _UNCHANGED: Final = 304
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,9 @@ def configure(service: str) -> TracerProvider:
         for noisy in ("opentelemetry.exporter", "opentelemetry.sdk._shared_internal"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
         delay_ms = float(os.environ.get("OTEL_BSP_SCHEDULE_DELAY") or BATCH_DELAY_MS)
-        exporter = _OneWarning(OTLPSpanExporter(timeout=EXPORT_TIMEOUT_S))
+        exporter = _OneWarning(
+            OTLPSpanExporter(timeout=float(os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT") or EXPORT_TIMEOUT_S))
+        )
         provider.add_span_processor(_WithoutIdlePolls(exporter, schedule_delay_millis=delay_ms))
     trace.set_tracer_provider(provider)
     return provider
@@ -90,7 +92,11 @@ def configure(service: str) -> TracerProvider:
 
 def middleware(app: ASGIApp, templates: Sequence[str]) -> ASGIApp:
     """``app`` with a server span per request, named by the first of ``templates`` (e.g. ``/pets/{id}``) that fits."""
-    routes = [(re.compile(re.sub(r"{(\w+):path}", ".+", re.sub(r"{(\w+)}", "[^/]+", t)) + r"\Z"), t) for t in templates]
+    routes = [
+        (re.compile(re.sub(r"{\w+:path}", ".+", re.sub(r"{\w+}", "[^/]+", t)) + r"\Z"), t.replace(":path}", "}"))
+        for t in templates
+    ]
+    static = [rf"^[a-z]+://[^/]+{t}/" for t in templates if t == "/static"]
 
     def details(scope: Scope) -> tuple[str, dict[str, Any]]:
         path = scope.get("path", "")
@@ -99,7 +105,10 @@ def middleware(app: ASGIApp, templates: Sequence[str]) -> ASGIApp:
         return (f"{method} {route}", {"http.route": route}) if route else (method, {})
 
     traced: ASGIApp = OpenTelemetryMiddleware(
-        app, excluded_urls=_PROBES, default_span_details=details, exclude_spans=["receive", "send"]
+        app,
+        excluded_urls=ExcludeList([_PROBES, *static]),
+        default_span_details=details,
+        exclude_spans=["receive", "send"],
     )
     return traced
 

@@ -81,7 +81,9 @@ def _of_components(status: GraphStatus) -> str:
     reasons = [
         f"{condition.get('type')}: {condition.get('message') or condition.get('reason')}"
         for condition in status.conditions
-        if (condition.get("message") or condition.get("reason")) and condition.get("status") != "True"
+        if (condition.get("message") or condition.get("reason"))
+        # Degraded and Progressing tell of trouble or delay by being true, all others by not being so.
+        and (condition.get("status") == "True") == (condition.get("type") in ("Degraded", "Progressing"))
     ]
     return "; ".join(reasons) or f"operator reports phase {status.phase or 'unknown'}"
 
