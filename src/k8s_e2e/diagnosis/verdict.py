@@ -10,6 +10,7 @@ from k8s_e2e.model.run import RunRecord, StageOutcome
 Word = Literal["passed", "failed", "interrupted", "incomplete"]
 
 DECIDING = ("deploy", "test")  # the stages that judge the platform
+DERIVED_STAGES = ("trace-analysis", "report")  # after the seal: their times differ each time they are made again
 EVIDENCE = ("collect", "trace-analysis")  # the stages that can only lose evidence
 
 

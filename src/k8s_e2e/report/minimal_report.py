@@ -6,8 +6,7 @@ from k8s_e2e.diagnosis.verdict import verdict
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.report.markdown import render
 from k8s_e2e.report.model import Bullets, Code, Line, Para, Report, Section, label
-from k8s_e2e.report.sections.cause import outcome
-from k8s_e2e.report.sections.front import identity, title
+from k8s_e2e.report.sections.outcome import identity, outcome, title
 
 
 def minimal(run: RunDir, note: str) -> None:

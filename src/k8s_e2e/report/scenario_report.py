@@ -5,8 +5,7 @@ from k8s_e2e.diagnosis.facts import Facts
 from k8s_e2e.model.results import ScenarioResult, StepResult
 from k8s_e2e.model.story import Findings
 from k8s_e2e.report.model import Block, Bullets, Code, Line, Para, Pre, Report, Section, label
-from k8s_e2e.report.sections.cause import value
-from k8s_e2e.report.sections.front import SCHEMA
+from k8s_e2e.report.sections.outcome import SCHEMA, value
 from k8s_e2e.report.sections.results import steps_table
 
 _STEPS_MOST = 500

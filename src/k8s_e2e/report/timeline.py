@@ -10,6 +10,7 @@ from k8s_e2e.base import clock
 from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import Facts
 from k8s_e2e.diagnosis.pods import Pod
+from k8s_e2e.diagnosis.verdict import DERIVED_STAGES
 from k8s_e2e.model.results import StepResult
 from k8s_e2e.model.story import Timeline, TimelineItem
 from k8s_e2e.report.spans import spans
@@ -17,7 +18,6 @@ from k8s_e2e.report.spans import spans
 LANES = ("stages", "steps", "pods", "actions", "events", "requests", "spans", "screenshots")
 MOST = {"spans": 4000, "events": 3000, "requests": 2000, "actions": 2000}
 """How many items of a lane are kept: the first ones, of spans the longest."""
-DERIVED_STAGES = ("trace-analysis", "report")  # their times differ each time they are made again
 
 _STATUS = {"passed": "ok", "failed": "failed", "interrupted": "failed", "skipped": ""}
 _HTTP_ERROR = 400

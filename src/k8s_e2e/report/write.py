@@ -12,13 +12,13 @@ from k8s_e2e.model import io
 from k8s_e2e.model.evidence import Derived, SealedFile
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.story import Findings
+from k8s_e2e.report.build import build
 from k8s_e2e.report.github import comment, step_summary
 from k8s_e2e.report.html import html
 from k8s_e2e.report.junit import junit
 from k8s_e2e.report.markdown import render
 from k8s_e2e.report.perfetto import perfetto
 from k8s_e2e.report.scenario_report import scenario_report
-from k8s_e2e.report.sections import build
 from k8s_e2e.report.sections.results import folder
 from k8s_e2e.report.timeline import timeline
 from k8s_e2e.report.timeline_png import png

@@ -1,13 +1,7 @@
 """Section 1: the verdict, what failed and how, and the first cause with its chain: the first screen."""
 
-from typing import Any
-
-from k8s_e2e.base.files import dumps
 from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import Facts
-from k8s_e2e.diagnosis.verdict import Failure, Verdict
-from k8s_e2e.model.results import Results
-from k8s_e2e.model.run import RunRecord, StageOutcome
 from k8s_e2e.model.story import Finding, Findings
 from k8s_e2e.report.model import (
     Block,
@@ -20,12 +14,10 @@ from k8s_e2e.report.model import (
     Para,
     Pre,
     Section,
-    Strong,
     Table,
     label,
 )
-from k8s_e2e.report.sections.front import step_counts
-from k8s_e2e.report.timeline import DERIVED_STAGES
+from k8s_e2e.report.sections.outcome import outcome
 
 FAULTS = {
     "product": "the platform under test",
@@ -54,50 +46,6 @@ def section(facts: Facts, findings: Findings) -> Section:
     if others:
         blocks.append(_others(others))
     return Section(1, "Verdict and cause", tuple(blocks), ("findings.json", "k8s-e2e-results.json"))
-
-
-def outcome(record: RunRecord, results: Results, verdict: Verdict) -> list[Line]:
-    """Return the verdict and what failed, as list items; needs run.json and results alone."""
-    counts = step_counts(results)
-    words = ", ".join(f"{counts[status]} {status}" for status in ("passed", "failed", "skipped"))
-    stages = ", ".join(_stage(stage) for stage in record.stages if stage.name != "report")
-    items: list[Line] = [
-        label("Verdict", Strong(verdict.word), f"; {words} of {counts['total']} steps"),
-        label("Stages", stages or "none recorded"),
-    ]
-    if verdict.failure is None:
-        return [*items, label("Why", Code(verdict.reason))] if verdict.word != "passed" else items
-    if verdict.word != "failed":
-        items.append(label("Why", Code(verdict.reason)))
-    return [*items, *_failure(verdict.failure)]
-
-
-def _stage(stage: StageOutcome) -> str:
-    """A stage with its seconds; those made after the seal differ each time, so that theirs are left out."""
-    took = f" ({stage.duration_s:.1f} s)" if stage.name not in DERIVED_STAGES and stage.status != "skipped" else ""
-    return f"{stage.name} {stage.status}{took}"
-
-
-def _failure(failure: Failure) -> list[Line]:
-    items: list[Line] = [
-        label("Failed", Code(failure.where), f", started {failure.started}, took {failure.duration_s:.1f} s"),
-        label("Message", Code(failure.message)),
-    ]
-    step, stage = failure.step, failure.stage
-    if step is not None:
-        items += [label(name, Code(value(what))) for name, what in (("Expected", step.expected), ("Got", step.actual))
-                  if what is not None]  # fmt: skip
-        said = (("Last seen", step.last_seen), ("Stuck at", step.stuck_at), ("Hopeless", step.hopeless))
-        items += [label(name, Code(text)) for name, text in said if text]
-    elif stage is not None:
-        items.append(label("Exit code", str(stage.exit_code)))
-        items += [label("Hint", Code(stage.hint))] if stage.hint else []
-    return items
-
-
-def value(what: Any) -> str:
-    """Return a JSON value on one line, a string as it is."""
-    return what if isinstance(what, str) else one_line(dumps(what, indent=0))
 
 
 def _finding(finding: Finding) -> list[Line | list[Line]]:

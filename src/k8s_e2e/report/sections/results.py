@@ -5,7 +5,7 @@ from k8s_e2e.diagnosis.facts import Facts
 from k8s_e2e.model.results import ScenarioResult, StepResult
 from k8s_e2e.model.story import Findings
 from k8s_e2e.report.model import Block, Code, Fold, Line, Link, Para, Section, Table
-from k8s_e2e.report.sections.cause import value
+from k8s_e2e.report.sections.outcome import value
 
 MARKS = {"passed": "✓ passed", "failed": "✗ failed", "skipped": "· skipped"}
 _MOST = 40
