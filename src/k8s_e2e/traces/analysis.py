@@ -7,7 +7,7 @@ import msgspec
 from k8s_e2e.base import clock, files
 from k8s_e2e.base.errors import UsageError
 from k8s_e2e.model import io
-from k8s_e2e.model.evidence import Traces
+from k8s_e2e.model.evidence import Census
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.traces import OperationStats, PathSegment, TraceAnalysis, TraceSummary
 from k8s_e2e.traces import sent
@@ -30,7 +30,7 @@ def analyse(run: RunDir) -> TraceAnalysis:
         UsageError: traces.json is there, but is none or of a newer version.
     """
     records = sent.requests(run)
-    census = io.load_or(run.traces, Traces).census
+    census = io.load_or(run.traces, TracesFile).census
     traces: list[Trace] = []
     if run.traces.exists():
         try:
@@ -42,7 +42,7 @@ def analyse(run: RunDir) -> TraceAnalysis:
     analysis.requested, analysis.found = census.requested, census.found
     analysis.missing, analysis.services_missing = census.missing, census.services_missing
     analysis.complete = census.stable and not census.missing and not census.services_missing
-    files.write_json(run.trace_analysis, analysis)
+    files.write(run.trace_analysis, msgspec.json.format(msgspec.json.encode(analysis), indent=2) + b"\n")
     files.write(run.exports / PERFETTO, msgspec.json.encode(trace_events(traces)) + b"\n")
     return analysis
 
@@ -74,6 +74,13 @@ def summarise(traces: list[Trace], steps: dict[str, str]) -> TraceAnalysis:
     analysis.edges = service_graph(traces)
     analysis.skews = clock_skews(traces)
     return analysis
+
+
+class TracesFile(msgspec.Struct):
+    """The part of traces.json beside the traces."""
+
+    schema_version: int = 1
+    census: Census = msgspec.field(default_factory=Census)
 
 
 class _Operation:
