@@ -230,6 +230,24 @@ def test_a_dependency_explains_the_crash_of_its_user(tmp_path):
     assert any("Deployment/user" in link for link in causes[0].because)
 
 
+def test_a_dependency_explains_the_rollout_of_its_user(tmp_path):
+    """A Deployment that waits for a service whose image is absent is in the chain, though its rollout began earlier."""
+    builder = made.red_image(tmp_path)
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "users"},
+        "spec": {"selector": {"app": "users"}},
+    }
+    builder.object(30, service)
+    pod = next(row for row in reversed(builder.history) if row.name == "deploy-users-8f-q2")
+    pod.object["metadata"]["labels"] = {"app": "users"}
+    deployment = builder.deployment(45, "waiting", available=0)
+    rs = builder.replica_set(45, "waiting-1", deployment)
+    builder.pod(45, "waiting-1-a", owner=rs, state={"running": {}}, env={"USERS_URL": "http://users.ns.svc:80/x"})
+    assert [finding.id for finding in found(builder).findings] == ["image-absent:Deployment/deploy-users"]
+
+
 def test_a_cause_that_came_after_the_failure_is_none(tmp_path):
     """What began after the failing step was over, and has nothing to do with it, is a warning at most."""
     builder = made.red_image(tmp_path)

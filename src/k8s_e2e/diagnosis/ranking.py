@@ -110,11 +110,15 @@ def _explains(facts: Facts, cause: Candidate, other: Candidate, related: frozens
 
 
 def _upstream(facts: Facts, cause: Candidate, other: Candidate) -> bool:
-    """Whether pods of ``other`` name a Service of ``cause`` as a host, and the cause came first."""
+    """Whether pods of ``other`` name a Service of ``cause`` as a host, and the cause came first.
+
+    When a consequence began says nothing: a rollout has begun before what stops it.
+    """
     if cause.touches & other.touches:
         return cause.wide or cause.finding.object == other.finding.object
     hosts = {host for ref in other.touches for host in facts.hosts.get(ref, ())}
-    return bool(hosts & cause.touches) and _epoch(cause.finding.time) <= _epoch(other.finding.time) + _SLACK_S
+    first = other.level != CAUSE or _epoch(cause.finding.time) <= _epoch(other.finding.time) + _SLACK_S
+    return bool(hosts & cause.touches) and first
 
 
 def _chained(facts: Facts, one: Candidate, folded: list[str], related: frozenset[str]) -> Finding:

@@ -11,6 +11,7 @@ Word = Literal["passed", "failed", "interrupted", "incomplete"]
 
 DECIDING = ("deploy", "test")  # the stages that judge the platform
 DERIVED_STAGES = ("trace-analysis", "report")  # after the seal: their times differ each time they are made again
+_MESSAGE = 900  # characters: a wait that names every deployment that hangs is long, and worth its length
 EVIDENCE = ("collect", "trace-analysis")  # the stages that can only lose evidence
 
 
@@ -72,12 +73,12 @@ def first_failure(record: RunRecord, results: Results) -> Failure | None:
         scenario, step = found
         said = step.message or step.hopeless or step.last_seen or "it failed without a message"
         where = f"step {step.id} ({one_line(step.name, 80)})"
-        return Failure(where, step.id, one_line(said), step.started, step.duration_s, test, scenario, step)
+        return Failure(where, step.id, one_line(said, _MESSAGE), step.started, step.duration_s, test, scenario, step)
     return _of_stage(test) if test is not None and test.status == "failed" else None
 
 
 def _of_stage(stage: StageOutcome) -> Failure:
-    said = one_line(stage.error) or f"exit code {stage.exit_code}, no error was recorded"
+    said = one_line(stage.error, _MESSAGE) or f"exit code {stage.exit_code}, no error was recorded"
     return Failure(f"stage {stage.name}", stage.name, said, stage.started, stage.duration_s, stage)
 
 

@@ -34,6 +34,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&!@$])")
 _TICKS = re.compile(r"`+")
 _COMMAND = re.compile(r"^(\s*):(?=:)", re.MULTILINE)
 _JOINER = "\u2060"  # zero width, and never a place to break a line
+_SPAN = 1000  # characters of one code span
 _CELL = 400  # characters of one table cell
 
 
@@ -147,7 +148,7 @@ def _line(line: Line, *, in_table: bool = False) -> str:
 def _inline(part: Inline, *, in_table: bool = False) -> str:
     match part:
         case Code(text):
-            shown = span(text, _CELL)
+            shown = span(text, _CELL if in_table else _SPAN)
             return shown.replace("|", "\\|") if in_table else shown
         case Link(target, text):
             return f"[{_text(text or target)}]({_target(target)})"

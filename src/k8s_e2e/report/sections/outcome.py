@@ -44,7 +44,9 @@ def step_counts(results: Results) -> dict[str, int]:
 
 def title(verdict: Verdict) -> str:
     """Return the title line: the verdict, and what failed."""
-    return one_line(f"{verdict.word.upper()}: {verdict.failure.where if verdict.failure else verdict.reason}", 200)
+    failure = verdict.failure
+    what = verdict.reason if failure is None or failure.step is None else failure.where
+    return one_line(f"{verdict.word.upper()}: {what}", 160)
 
 
 def outcome(record: RunRecord, results: Results, verdict: Verdict) -> list[Line]:
