@@ -203,7 +203,7 @@ def test_unknown_and_dead_clusters(provider: LocalProvider, local_settings: Sett
     root = clusters_dir(local_settings.state_dir) / "dead"
     os.kill(teardown.processes(root)[-1], signal.SIGKILL)
     wait_for("its end", lambda: Pending("alive") if len(teardown.processes(root)) else True, timeout_s=10)
-    with pytest.raises(EnvironmentFailure, match="none of its processes is left"):
+    with pytest.raises(EnvironmentFailure, match="'dead' has died: none of its processes is left"):
         provider.attach("dead")
     provider.down("dead", progress=print)
 

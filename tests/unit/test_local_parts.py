@@ -1,10 +1,13 @@
 """The pure parts of the local provider: certificates, configuration, command lines, control groups, forwarder."""
 
 import asyncio
+import errno
 import json
+import os
 import socket
 import ssl
 import threading
+import time
 import tomllib
 from pathlib import Path
 
@@ -13,9 +16,9 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from k8s_e2e.base.errors import UsageError
-from k8s_e2e.cluster import providers
-from k8s_e2e.cluster.local import addons, cgroups, components, configuration, forwarder, pki
+from k8s_e2e.base.errors import EnvironmentFailure, UsageError
+from k8s_e2e.cluster import assets, providers
+from k8s_e2e.cluster.local import addons, cgroups, cluster_lock, components, configuration, forwarder, pki, provider
 from k8s_e2e.cluster.local.layout import DNS_IP, KUBERNETES_IP, NODE_IP, cgroup_name
 from k8s_e2e.cluster.local.provider import LocalProvider
 from k8s_e2e.model.settings import Settings
@@ -225,3 +228,50 @@ def _handshake(directory: Path, server: str, client: str) -> tuple[Exception | N
     for thread in threads:
         thread.join(10)
     return said[0], said[1]
+
+
+def test_lock_is_waited_for_and_leaves_no_file(tmp_path: Path) -> None:
+    """A second `up` of the same cluster waits, says so, and goes on when the first is done; no lock file stays."""
+    said: list[str] = []
+    order: list[str] = []
+
+    def second() -> None:
+        with cluster_lock.locked(tmp_path, "x", timeout_s=10, progress=said.append):
+            order.append("second")
+
+    with cluster_lock.locked(tmp_path, "x", timeout_s=1, progress=print):
+        with cluster_lock.locked_now(tmp_path, "x") as free:
+            assert not free
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.3)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+    assert said == ["waiting for another process that is at work on cluster x"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lock_that_is_never_free(tmp_path: Path) -> None:
+    """A lock that stays taken ends in an error that names the cluster and the file."""
+    with (
+        cluster_lock.locked(tmp_path, "x", timeout_s=1, progress=print),
+        pytest.raises(EnvironmentFailure, match=r"the lock of cluster x; .*another process has it; .*\.x\.lock"),
+        cluster_lock.locked(tmp_path, "x", timeout_s=0.2, progress=print),
+    ):
+        pass
+
+
+def test_state_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk while the cluster's directory is written is one clear error, and leaves nothing."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(provider, "_refuse_wrong_machine", lambda: None)
+    monkeypatch.setattr(assets, "ensure", lambda *_: assets.Assets(paths={}, versions={}, sources={}))
+    monkeypatch.setattr(pki, "write", full)
+    local = LocalProvider(Settings(state_dir=tmp_path, cache_dir=tmp_path / "cache"))
+    with pytest.raises(EnvironmentFailure, match=r"cannot make cluster x in .*No space left.*K8S_E2E_STATE_DIR"):
+        local.up("x", control_plane_only=True, progress=print)
+    assert [path.name for path in (tmp_path / "clusters").iterdir()] == []

@@ -37,6 +37,7 @@ class ClusterDir:
         self.pod_logs = root / "pod-logs"
         self.kubeconfig = root / "kubeconfig"
         self.boot = root / "config" / "boot.json"
+        self.failed_logs = root.parents[1] / "failed" / root.name  # of the last `up` that failed
         self.record = root / "cluster.json"  # written when the cluster is up
 
     @property

@@ -1,40 +1,36 @@
 """A real Kubernetes of one node in namespaces of its own: no Docker, nothing of the host's network touched."""
 
 import contextlib
-import fcntl
-import json
 import os
 import shutil
 import socket
 import ssl
 import sys
-import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from http import HTTPStatus
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from k8s_e2e.base import files, process
-from k8s_e2e.base.errors import EnvironmentFailure, KitError, UsageError
-from k8s_e2e.base.process import tail
+from k8s_e2e.base.errors import EnvironmentFailure, UsageError, WaitTimeout
 from k8s_e2e.base.progress import Progress
 from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster import assets as asset_store
-from k8s_e2e.cluster import machine
 from k8s_e2e.cluster.assets import Assets
-from k8s_e2e.cluster.local import addons, components, configuration, pki, teardown
-from k8s_e2e.cluster.local.layout import API_PORT, INSIDE, LAUNCHER, NODE_IP, ClusterDir, clusters_dir
+from k8s_e2e.cluster.local import addons, boot_plan, cluster_lock, components, teardown
+from k8s_e2e.cluster.local.layout import ClusterDir, clusters_dir
 from k8s_e2e.cluster.local.node_images import NodeImages
+from k8s_e2e.cluster.local.start import Start
 from k8s_e2e.cluster.provider import Cluster, LoadedImage
 from k8s_e2e.model.settings import Settings
 
 _NAME_LIMIT = 63
-_ATTACH_S = 5.0
+_ATTACH_S = 20.0  # an API server that is started again is back by then
+_REQUEST_S = 5.0
+_ANEW = "`k8s-e2e down`, then `k8s-e2e up`"
 _MODPROBE_S = 10.0
-_MEMORY_FOR_IMAGES = 6e9  # the platform's images and their unpacked layers are 0.6 GB
 _NODE_ASSETS = ("containerd", "ctr", "containerd-shim-runc-v2", "runc", "cni", "netfilter", *addons.ASSETS)
 
 
@@ -61,12 +57,12 @@ class LocalProvider:
         """Make cluster ``name``, or return it if it is already up; see `Provider.up`."""
         directory = self._directory(name)
         _refuse_wrong_machine()
-        with self._locked(name, progress):
+        with self._lock(name, progress):
             self._sweep(progress)
             record = _read(directory)
             if record and (control_plane_only or not record.control_plane_only):
                 with contextlib.suppress(EnvironmentFailure):
-                    return self._attach(name)
+                    return self.attach(name)
             self._remove(directory)
             with_node = () if control_plane_only else (*components.NODE_PROGRAMS, *_NODE_ASSETS)
             if not control_plane_only:
@@ -74,15 +70,37 @@ class LocalProvider:
             assets = asset_store.ensure({*components.CONTROL_PLANE, "kubectl", *with_node}, self._settings, progress)
             try:
                 self._make(directory, assets, control_plane_only=control_plane_only, progress=progress)
-            except BaseException:
+            except BaseException as error:
                 self._keep_logs(directory)
                 self._remove(directory)
+                if isinstance(error, OSError):
+                    message = f"cannot make cluster {name} in {directory.root}: {error.strerror or error}"
+                    raise EnvironmentFailure(message, hint="K8S_E2E_STATE_DIR names another place") from error
                 raise
-            return self._attach(name)
+            shutil.rmtree(directory.failed_logs, ignore_errors=True)
+            return self.attach(name)
 
     def attach(self, name: str) -> Cluster:
         """Return a running cluster; see `Provider.attach`."""
-        return self._attach(name)
+        directory = self._directory(name)
+        record = _read(directory)
+        if record is None:
+            raise EnvironmentFailure(f"there is no local cluster {name!r}", hint="`k8s-e2e up` makes it")
+        try:
+            wait_for(f"local cluster {name!r}", lambda: _answers(directory, record.port), timeout_s=_ATTACH_S)
+        except WaitTimeout as error:
+            raise EnvironmentFailure(error.message, hint=_ANEW) from error
+        logs = {path.stem: path for path in sorted(directory.logs.glob("*.log"))}
+        return Cluster(
+            name=name,
+            provider=self.name,
+            kubeconfig=directory.kubeconfig,
+            context=name,
+            versions=record.versions,
+            kubectl=Path(record.kubectl),
+            pod_logs=None if record.control_plane_only else directory.pod_logs,
+            component_logs=logs,
+        )
 
     def load(self, name: str, archive: Path, *, progress: Progress) -> None:
         """Load an archive into the node; see `Provider.load`."""
@@ -98,32 +116,10 @@ class LocalProvider:
     def down(self, name: str, *, progress: Progress) -> None:
         """Remove the cluster and everything of it; see `Provider.down`."""
         directory = self._directory(name)
-        with self._locked(name, progress):
+        with self._lock(name, progress):
             if directory.root.exists():
                 progress(f"removing cluster {name}")
             self._remove(directory)
-
-    def _attach(self, name: str) -> Cluster:
-        directory = self._directory(name)
-        record = _read(directory)
-        if record is None:
-            raise EnvironmentFailure(f"there is no local cluster {name!r}", hint="`k8s-e2e up` makes it")
-        why = _unanswered(directory, record.port)
-        if why:
-            raise EnvironmentFailure(
-                f"local cluster {name!r} no longer answers: {why}", hint="`k8s-e2e down`, then `k8s-e2e up`"
-            )
-        logs = {path.stem: path for path in sorted(directory.logs.glob("*.log"))}
-        return Cluster(
-            name=name,
-            provider=self.name,
-            kubeconfig=directory.kubeconfig,
-            context=name,
-            versions=record.versions,
-            kubectl=Path(record.kubectl),
-            pod_logs=None if record.control_plane_only else directory.pod_logs,
-            component_logs=logs,
-        )
 
     def _images(self, name: str) -> NodeImages:
         directory = self._directory(name)
@@ -136,22 +132,14 @@ class LocalProvider:
         return NodeImages(Path(record.ctr), running[-1])
 
     def _make(self, directory: ClusterDir, assets: Assets, *, control_plane_only: bool, progress: Progress) -> None:
-        for path in (directory.root, directory.config, directory.logs, directory.pod_logs):
-            path.mkdir(mode=0o700, parents=True)
-        authority = pki.write(directory.pki, server=f"https://{NODE_IP}:{API_PORT}")
+        """Write the cluster's directory, start its processes and wait until it is ready."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
-            admin = pki.issue(authority, *pki.USERS["admin"])
-            server = f"https://127.0.0.1:{port}"
-            kubeconfig = pki.kubeconfig(authority, admin, server=server, name=directory.root.name)
-            files.write(directory.kubeconfig, kubeconfig, mode=0o600)
-            files.write_json(
-                directory.boot, self._plan(directory, assets, control_plane_only=control_plane_only), mode=0o600
-            )
+            boot_plan.prepare(directory, assets, self._settings, port=port, control_plane_only=control_plane_only)
             progress(f"starting cluster {directory.root.name}")
-            launcher = _Launcher(directory, listener)
+            start = Start(directory, listener)
         try:
-            launcher.wait_ready(self._settings.up_timeout_s, progress)
+            start.wait_ready(self._settings.up_timeout_s, progress)
             record = _Record(
                 port=port,
                 control_plane_only=control_plane_only,
@@ -160,36 +148,9 @@ class LocalProvider:
                 ctr="" if control_plane_only else str(assets.path("ctr")),
             )
             files.write_json(directory.record, record, mode=0o600)
-            launcher.let_go()
+            start.let_go()
         finally:
-            launcher.close()
-
-    def _plan(self, directory: ClusterDir, assets: Assets, *, control_plane_only: bool) -> dict[str, Any]:
-        names = components.CONTROL_PLANE + (() if control_plane_only else components.NODE_PROGRAMS)
-        lines = components.command_lines()
-        needs = {*(str(path.resolve()) for path in assets.paths.values()), *_python_paths()}
-        plan: dict[str, Any] = {
-            "commands": {name: [str(assets.path(name)), *lines[name]] for name in names},
-            "environment": components.environment(assets.paths),
-            "component_timeout_s": self._settings.component_timeout_s,
-            "images_in_memory": not control_plane_only and machine.available_memory() > _MEMORY_FOR_IMAGES,
-            "addons": [],
-            "images": [],
-        }
-        if not control_plane_only:
-            configuration.write(
-                directory.config,
-                cgroup=directory.cgroup,
-                runc=assets.path("runc"),
-                cni_plugins=assets.path("cni"),
-            )
-            archive = addons.image_archive(assets, self._settings.cache_dir)
-            images = directory.config / "images.tar"
-            os.link(archive, images) if _same_device(archive, directory.config) else shutil.copy(archive, images)
-            plan["images"] = [str(INSIDE / "config" / "images.tar")]
-            plan["addons"] = addons.objects()
-        plan["needs"] = sorted({str(Path(each) if Path(each).is_dir() else Path(each).parent) for each in needs})
-        return plan
+            start.close()
 
     def _sweep(self, progress: Progress) -> None:
         """Remove what clusters left that ended without `down`: their creator was killed, the machine restarted."""
@@ -198,8 +159,8 @@ class LocalProvider:
                 shutil.rmtree(root, ignore_errors=True)
             if root.name.startswith(".") or (_read(ClusterDir(root)) and teardown.processes(root)):
                 continue
-            with contextlib.suppress(BlockingIOError), self._locked(root.name, progress, block=False):
-                if not (_read(ClusterDir(root)) and teardown.processes(root)):
+            with cluster_lock.locked_now(self._clusters, root.name) as free:
+                if free and not (_read(ClusterDir(root)) and teardown.processes(root)):
                     progress(f"removing what is left of cluster {root.name}")
                     self._remove(ClusterDir(root))
 
@@ -209,118 +170,20 @@ class LocalProvider:
 
     def _keep_logs(self, directory: ClusterDir) -> None:
         """Put the logs of a cluster that did not come up where they can be read."""
-        kept = self._settings.state_dir.absolute() / "failed" / directory.root.name
+        kept = directory.failed_logs
         shutil.rmtree(kept, ignore_errors=True)
         with contextlib.suppress(OSError):
             kept.parent.mkdir(parents=True, exist_ok=True)
             directory.logs.rename(kept)
 
+    def _lock(self, name: str, progress: Progress) -> AbstractContextManager[None]:
+        patience_s = self._settings.up_timeout_s + self._settings.down_timeout_s
+        return cluster_lock.locked(self._clusters, name, timeout_s=patience_s, progress=progress)
+
     def _directory(self, name: str) -> ClusterDir:
         if not name or len(name) > _NAME_LIMIT or not all(char.isalnum() or char == "-" for char in name):
             raise UsageError(f"{name!r} is no name for a cluster", hint="letters, digits and -, at most 63")
         return ClusterDir(self._clusters / name)
-
-    @contextlib.contextmanager
-    def _locked(self, name: str, progress: Progress, *, block: bool = True) -> Iterator[None]:
-        """Let one `up` or `down` of a cluster at a time go on; the lock ends with the process that holds it."""
-        self._clusters.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._clusters / f".{name}.lock"
-        while True:
-            with path.open("w") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    if not block:
-                        raise
-                    progress(f"waiting for another process that is at work on cluster {name}")
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                if not path.exists() or not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
-                    continue  # whoever had it removed it; this lock is on a file that is no more
-                try:
-                    yield
-                finally:
-                    path.unlink()
-                return
-
-
-class _Launcher:
-    """The launcher process of one cluster, until it is let go."""
-
-    def __init__(self, directory: ClusterDir, listener: socket.socket) -> None:
-        self._directory = directory
-        self._log = directory.logs / "launcher.log"
-        reads, self._tell = os.pipe()
-        self._hear, writes = os.pipe()
-        os.set_blocking(self._hear, False)
-        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            self._pid = os.posix_spawn(
-                sys.executable,
-                [sys.executable, "-m", LAUNCHER, str(directory.root), "3"],
-                {**os.environ, "PYTHONPATH": os.pathsep.join(_source_path())},
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, reads, 0),
-                    (os.POSIX_SPAWN_DUP2, writes, 1),
-                    (os.POSIX_SPAWN_DUP2, log, 2),
-                    (os.POSIX_SPAWN_DUP2, listener.fileno(), 3),
-                ],
-                setsid=True,  # survives the end of our terminal, process group and process
-            )
-        finally:
-            for handle in (reads, writes, log):
-                os.close(handle)
-        self._text = b""
-
-    def wait_ready(self, timeout_s: float, progress: Progress) -> None:
-        """Pass on what PID 1 says until the cluster is ready.
-
-        Raises:
-            EnvironmentFailure: it failed, and why.
-        """
-        started = time.monotonic()
-        last = "nothing"
-
-        def heard() -> bool | Pending:
-            nonlocal last
-            for words in self._heard():
-                if "failed" in words:
-                    raise EnvironmentFailure(f"cluster {self._directory.root.name} did not start: {words['failed']}")
-                if "ready" in words:
-                    return True
-                last = words["progress"]
-                progress(f"{last} ({time.monotonic() - started:.1f} s)")
-            return Pending(f"{last} was there")
-
-        try:
-            wait_for("the cluster", heard, timeout_s=timeout_s, interval_s=0.02)
-        except KitError as error:
-            raise EnvironmentFailure(error.message, hint=f"logs: {self._kept}") from error
-
-    def let_go(self) -> None:
-        """Tell the launcher to live on without us."""
-        os.write(self._tell, b"1")
-
-    def close(self) -> None:
-        """Close our ends; a launcher that was not let go ends the cluster."""
-        os.close(self._tell)
-        os.close(self._hear)
-
-    def _heard(self) -> Iterator[dict[str, Any]]:
-        ended = False
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(self._hear, 65536):
-                self._text += data
-            ended = True
-        *lines, self._text = self._text.split(b"\n")
-        for line in lines:
-            yield json.loads(line)
-        if ended:
-            words = tail(self._log.read_text("utf-8", "replace"))
-            yield {"failed": f"its first process ended: {words or 'without a word'}"}
-
-    @property
-    def _kept(self) -> Path:
-        return self._directory.root.parents[1] / "failed" / self._directory.root.name
 
 
 def _read(directory: ClusterDir) -> _Record | None:
@@ -330,20 +193,25 @@ def _read(directory: ClusterDir) -> _Record | None:
         return None
 
 
-def _unanswered(directory: ClusterDir, port: int) -> str:
-    """Say why the API server does not answer; empty when it does."""
+def _answers(directory: ClusterDir, port: int) -> bool | Pending:
+    """Probe the API server through the host's loopback.
+
+    Raises:
+        EnvironmentFailure: there is nobody left to wait for.
+    """
     if not teardown.processes(directory.root):
-        return "none of its processes is left"
+        name = directory.root.name
+        raise EnvironmentFailure(f"local cluster {name!r} has died: none of its processes is left", hint=_ANEW)
     context = _client_tls(directory)
-    connection = HTTPSConnection("127.0.0.1", port, timeout=_ATTACH_S, context=context)
+    connection = HTTPSConnection("127.0.0.1", port, timeout=_REQUEST_S, context=context)
     try:
         connection.request("GET", "/readyz")
         status = connection.getresponse().status
     except (OSError, HTTPException) as error:
-        return f"{type(error).__name__}: {error}"
+        return Pending(f"{type(error).__name__}: {error}")
     finally:
         connection.close()
-    return "" if status == HTTPStatus.OK else f"/readyz says {status}"
+    return True if status == HTTPStatus.OK else Pending(f"/readyz says {status}")
 
 
 def _client_tls(directory: ClusterDir) -> ssl.SSLContext:
@@ -356,18 +224,6 @@ def _versions(assets: Assets) -> dict[str, str]:
     named = {"kubernetes": "kube-apiserver", "etcd": "etcd", "coredns": "coredns", "containerd": "containerd"}
     named |= {"runc": "runc", "cni-plugins": "cni"}
     return {name: assets.versions[asset] for name, asset in named.items() if asset in assets.versions}
-
-
-def _source_path() -> list[str]:
-    return [str(Path(__file__).resolve().parents[3])]
-
-
-def _python_paths() -> list[str]:
-    return [sys.prefix, sys.base_prefix, *_source_path()]
-
-
-def _same_device(one: Path, other: Path) -> bool:
-    return one.stat().st_dev == other.stat().st_dev
 
 
 def _filter_bridges(progress: Progress) -> None:
