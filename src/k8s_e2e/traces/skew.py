@@ -6,16 +6,18 @@ from k8s_e2e.model.traces import ClockSkew
 from k8s_e2e.traces.spans import Trace
 
 TOLERANCE_US = 500
+FEWEST_LATE = 3
+MOST = 0.8
 
 
 def clock_skews(traces: Iterable[Trace]) -> list[ClockSkew]:
     """Return by caller and callee how many answers begin before their call, or end after it; nothing is adjusted.
 
     Only calls are looked at (a server's span below a client's) that the answer fits into: work that goes on after its
-    parent has ended is no skew. A busy server ends its span late now and then; clocks differ all the time: it takes at
-    least half of the calls.
+    parent has ended is no skew. No answer can begin early; but a busy server ends its span late now and then, whereas
+    clocks differ all the time: it takes three late ones and nearly all of the calls.
     """
-    calls: dict[tuple[str, str], list[int]] = {}
+    calls: dict[tuple[str, str], list[tuple[int, int]]] = {}  # how early, how late
     for trace in traces:
         by_id = {span.span_id: span for span in trace.spans}
         for span in trace.spans:
@@ -23,11 +25,12 @@ def clock_skews(traces: Iterable[Trace]) -> list[ClockSkew]:
             if not parent or parent.service == span.service or (parent.kind, span.kind) != ("client", "server"):
                 continue
             if span.duration_us <= parent.duration_us and span.start_us < parent.end_us:
-                outside = max(parent.start_us - span.start_us, span.end_us - parent.end_us)
+                outside = (parent.start_us - span.start_us, span.end_us - parent.end_us)
                 calls.setdefault((parent.service, span.service), []).append(outside)
     skews = []
     for (caller, callee), offsets in sorted(calls.items()):
-        beyond = [offset for offset in offsets if offset > TOLERANCE_US]
-        if beyond and len(beyond) * 2 >= len(offsets):
+        beyond = [max(offset) for offset in offsets if max(offset) > TOLERANCE_US]
+        early = any(offset[0] > TOLERANCE_US for offset in offsets)
+        if early or (len(beyond) >= FEWEST_LATE and len(beyond) >= MOST * len(offsets)):
             skews.append(ClockSkew(caller=caller, callee=callee, spans=len(beyond), worst_ms=max(beyond) / 1000))
     return skews
