@@ -93,6 +93,19 @@ def test_build_is_asked_for_anew_when_builder_lost_its_state(platform: Platform,
     )
 
 
+def test_build_that_overtook_the_current_one_is_put_right(platform: Platform, root: str) -> None:
+    """When builder's newest build is not the one envmanager knows, the environment is built anew and both agree."""
+    environment_id = platform.create(root)["id"]
+    eventually(lambda: platform.environment(environment_id), lambda e: e["status"] == "ready")
+    body = {"environmentId": environment_id, "rootPackageName": root}
+    stray = platform.builder.http.post("/v1/builds", json=body).json()["id"]
+    eventually(lambda: platform.graph(environment_id)["buildId"], lambda build_id: build_id == stray)
+    eventually(
+        lambda: (platform.environment(environment_id), platform.graph(environment_id)["buildId"]),
+        lambda seen: seen[0]["status"] == "ready" and seen[0]["currentBuildId"] == seen[1] != stray,
+    )
+
+
 def test_sigterm_answers_held_requests_and_exits_0_soon(platform: Platform) -> None:
     """A stopping builder lets go of held requests at once and ends with 0 within the grace of ten seconds."""
     statuses: list[int] = []

@@ -1,6 +1,7 @@
 """gateway: which upstream a request goes to, and what reaches it."""
 
 import json
+import re
 import socket
 import time
 from functools import partial
@@ -178,6 +179,22 @@ def test_answer_that_breaks_off_does_not_look_complete(routed: Platform) -> None
     """When the upstream dies in the middle, the client notices."""
     with pytest.raises(httpx.RemoteProtocolError):
         routed.gateway.http.get("/up/break")
+
+
+def test_client_that_goes_away_frees_the_upstream(routed: Platform) -> None:
+    """Clients that leave in the middle of an answer leave no connection behind."""
+
+    def open_files() -> int:
+        found = re.search(r"^process_open_fds (\S+)", routed.gateway.http.get("/metrics").text, re.MULTILINE)
+        assert found is not None
+        return int(float(found[1]))
+
+    before = open_files()
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", routed.gateway.port)) as raw:
+            raw.sendall(b"GET /up/stream HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert raw.recv(10)
+    eventually(open_files, lambda count: count <= before + 5)
 
 
 def test_bad_configuration_keeps_the_last_good_one_and_says_so(routed: Platform) -> None:

@@ -44,5 +44,5 @@ def configure(service: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("httpx", "httpcore", "urllib3", "asyncio", "nodesemver", "hpack"):
+    for chatty in ("httpx", "httpcore", "urllib3", "asyncio", "nodesemver", "uvicorn"):
         logging.getLogger(chatty).setLevel("WARNING")

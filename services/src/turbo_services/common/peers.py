@@ -176,7 +176,11 @@ class UpstreamAnswer:
         except httpx.HTTPError as error:
             raise UpstreamError(_reason(error)) from error
         finally:
-            await self._response.aclose()
+            await self.close()
+
+    async def close(self) -> None:
+        """Give the connection back, read to the end or not; again changes nothing."""
+        await self._response.aclose()
 
 
 class Upstream:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
@@ -35,6 +36,10 @@ log = logging.getLogger(__name__)
 
 class HopError(ApiError):
     """A hop did not succeed and will be tried again; the message says which and why."""
+
+
+class _Newest(msgspec.Struct, frozen=True):
+    builds: list[Build]
 
 
 class Driver:
@@ -144,14 +149,15 @@ class Driver:
         return 0
 
     async def _follow(self, record: Record) -> float:
-        """Wait for the build to end; later, look whether builder still has it."""
+        """Wait for the build to end; later, look whether builder still stands by it."""
         environment = record.environment
         build_id = environment.current_build_id
         if not build_id:
             raise HopError("no build has been asked for")
-        settled = environment.status in ("ready", "failed")
-        if settled:
+        if environment.status in ("ready", "failed"):
             await asyncio.sleep(self._recheck_s)
+            await self._recheck(record, build_id)
+            return 0
         etag = ""
         while True:
             answer = await self._look(build_id, etag)
@@ -164,8 +170,6 @@ class Driver:
                 raise HopError(f"builder: {answer.status} {answer.message}")
             etag = answer.headers.get("etag", "")
             build = answer.decode(Build)
-            if settled:
-                return 0
             if build.status == "succeeded":
                 self._store.keep_only(environment.id, [artifact.package_name for artifact in build.artifacts])
                 self._save(record, replace(environment, status="ready"))
@@ -175,16 +179,26 @@ class Driver:
                 self._save(record, replace(environment, status="failed", message=message))
                 return 0
 
+    async def _recheck(self, record: Record, build_id: str) -> None:
+        """Ask for the build again when the environment's newest one is another: lost with builder's data, or stale."""
+        params = [("environment_id", record.environment.id), ("page_size", "1")]
+        with telemetry.untraced():
+            answer = await self._builder.get("/v1/builds", params)
+        if answer.status != 200:  # noqa: PLR2004
+            raise HopError(f"builder: {answer.status} {answer.message}")
+        if [build.id for build in answer.decode(_Newest).builds] != [build_id]:
+            self._again(record)
+
     async def _look(self, build_id: str, etag: str) -> Reply:
         headers = {"if-none-match": etag, "prefer": f"wait={HOLD_S}"} if etag else {}
         with telemetry.untraced():
             return await self._builder.get(f"/v1/builds/{escape(build_id)}", headers=headers, timeout_s=HOLD_S + 5)
 
     def _again(self, record: Record) -> None:
-        """Builder lost its state: ask for the build anew, in the version that ran if it is known."""
+        """Ask for the build anew, as it was asked for."""
         environment = record.environment
         log.warning(
-            "builder no longer has the build",
+            "builder no longer has the build, or has a newer one",
             extra={"environment_id": environment.id, "build": environment.current_build_id},
         )
         key = f"{environment.id}-again-{time.time_ns()}"

@@ -10,9 +10,10 @@ from typing import Final
 from opentelemetry import trace
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from turbo_services.common.errors import body_of
-from turbo_services.common.peers import Upstream, UpstreamError, UpstreamTimeoutError
+from turbo_services.common.peers import Upstream, UpstreamAnswer, UpstreamError, UpstreamTimeoutError
 from turbo_services.gateway.routes import GatewayRoute, Table, is_safe
 
 # RFC 9110 7.6.1, and what RFC 2616 13.5.1 listed.
@@ -78,7 +79,7 @@ class Proxy:
             return self._failed(504, "upstream_timeout", route, error, request_id)
         except UpstreamError as error:
             return self._failed(502, "upstream_unavailable", route, error, request_id)
-        response = StreamingResponse(_body(answer.chunks(), route), answer.status)
+        response = _Relay(answer, route)
         kept = [(name, value) for name, value in _without_hops(answer.headers) if name != b"x-request-id"]
         response.raw_headers = [*kept, (b"x-request-id", request_id.encode())]
         return response
@@ -90,6 +91,20 @@ class Proxy:
         span.set_status(trace.Status(trace.StatusCode.ERROR, message))
         log.warning("no answer from upstream", extra={"upstream_url": route.upstream_url, "error": str(error)})
         return _error(status, code, message, request_id)
+
+
+class _Relay(StreamingResponse):
+    """The upstream's answer, passed on as it arrives; given up when the client goes away, even before a first byte."""
+
+    def __init__(self, answer: UpstreamAnswer, route: GatewayRoute) -> None:
+        super().__init__(_body(answer.chunks(), route), answer.status)
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._answer.close()
 
 
 async def _body(chunks: AsyncIterator[bytes], route: GatewayRoute) -> AsyncIterator[bytes]:
