@@ -79,7 +79,7 @@ steps:
       schema: "{}"
       image: "turbo-engine/petstore:e2e"
       env: {PORT: none}
-  - rebuild: {environment: "${env}", root: shop@2.0.0}
+  - rebuild: {environment: "${env}", version: 2.0.0}
   - name: version 2 is available
     assert:
       apiVersion: apps/v1
@@ -87,6 +87,7 @@ steps:
       metadata: {name: deploy-shop, annotations: {turboengine.io/package-version: 2.0.0}}
       status: {availableReplicas: 1}
     timeout: 90s
+    for: 5s
 cleanup:
   - http: {service: envmanager, method: DELETE, path: "/v1/environments/${env}"}
 """

@@ -173,6 +173,14 @@ def test_a_crash_loop_is_hopeless_beyond_its_limit_with_the_exit_code():
     assert hopeless(pod(crashed), crashes=4) is None
 
 
+def test_a_crash_loop_is_hopeless_also_while_it_is_shown_as_ended():
+    """A kubelet that says `terminated` until the next start tells of the same loop; a good end is none."""
+    ended = {"name": "operator", "restartCount": 2, "state": {"terminated": {"exitCode": 2, "reason": "Error"}}}
+    assert hopeless(pod(ended)) == "pod operator-abc: container operator ended with exit code 2, restarted 2 times"
+    assert hopeless(pod({**ended, "restartCount": 1})) is None
+    assert hopeless(pod({**ended, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}})) is None
+
+
 def test_a_program_that_is_not_in_the_image_is_hopeless_at_once():
     """A start that failed for a missing program is; one that failed for a reason that may pass is not."""
     message = 'failed to create: exec: "/nope": stat /nope: no such file or directory'

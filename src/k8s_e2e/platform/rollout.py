@@ -153,7 +153,7 @@ def hopeless(
         waiting = container.get("state", {}).get("waiting") or {}
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
         why = ""
-        if _cannot_start(container):
+        if _cannot_start(container) or _between_crashes(container, crashes):
             return f"pod {name}: {_crash(container)}"
         if reason in ("ErrImageNeverPull", "InvalidImageName"):
             why = message or container.get("image", "")
@@ -168,6 +168,12 @@ def hopeless(
     if status.get("phase") == "Failed" and status.get("reason"):
         return f"pod {name} has failed: {status['reason']}: {status.get('message', '')}"
     return None
+
+
+def _between_crashes(container: Object, crashes: int) -> bool:
+    """Whether a container has just crashed again: a kubelet may show that, and no waiting, until the next start."""
+    ended = container.get("state", {}).get("terminated") or {}
+    return bool(ended.get("exitCode")) and container.get("restartCount", 0) + 1 >= crashes
 
 
 def describe_pod(pod: Object, events: Iterable[Object] = ()) -> str:

@@ -108,9 +108,13 @@ def _shown(wanted: WaitFor, value: Any) -> str:
     if wanted.show is None or value is None:
         return ""
     try:
-        return http_steps.shown(search(wanted.show, value))
+        found = search(wanted.show, value)
     except ValueError:
         return ""
+    words = found if isinstance(found, list) else [found]
+    if all(word is None or isinstance(word, (str, int)) for word in words):
+        return one_line(", ".join(str(word) for word in words if word is not None))
+    return http_steps.shown(found)
 
 
 class _Replies:
