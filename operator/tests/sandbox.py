@@ -122,6 +122,12 @@ class Sandbox:
         path = self.admin.path(names.GRAPH_KIND, name)
         return self.admin.request("PATCH", path, query=query, body=body, content_type=APPLY)
 
+    def replace(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """What `kubectl replace` does with the spec of an APIGraph."""
+        path = self.admin.path(names.GRAPH_KIND, names.graph_name(spec["environmentId"]))
+        patch = [{"op": "replace", "path": "/spec", "value": spec}]
+        return self.admin.request("PATCH", path, body=patch, content_type="application/json-patch+json")
+
     def patch(self, kind: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
         """A merge patch, as by hand."""
         path = self.admin.path(kind, name)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_plane import ControlPlane
+from conftest import ControlPlane
 from sandbox import OperatorProcess, Sandbox, make_sandbox, wait
 from specs import component, spec
 
@@ -103,11 +103,7 @@ def test_r09_what_is_removed_from_the_spec_is_removed_from_the_objects(sandbox: 
     with sandbox.operator() as operator:
         sandbox.apply(spec(rich, _idle("other"), ingress={"host": "x.example", "routes": routes}))
         _settled(operator)
-        sandbox.admin.request(
-            "PUT",
-            sandbox.admin.path("APIGraph", "env-1"),
-            body={**(sandbox.get("APIGraph", "env-1") or {}), "spec": spec(_idle(env={"B": "2"}), build="build-2")},
-        )
+        sandbox.replace(spec(_idle(env={"B": "2"}), build="build-2"))
         wait("the new build", lambda: operator.get("/v1/status/env-1")["buildId"] == "build-2")
         _settled(operator)
         children = sandbox.children()
@@ -123,7 +119,7 @@ def test_r09_what_is_removed_from_the_spec_is_removed_from_the_objects(sandbox: 
 
 
 def test_r14_a_foreign_object_is_never_touched(sandbox: Sandbox) -> None:
-    """A Service that somebody else made stays as it is; the graph says Conflict, and heals when it is gone."""
+    """A foreign Service stays as it is; when it goes, exactly one of two graphs that want its name gets all of it."""
     foreign = {"metadata": {"name": "svc-users"}, "spec": {"ports": [{"port": 1}]}}
     version = sandbox.create("Service", foreign)["metadata"]["resourceVersion"]
     with sandbox.operator() as operator:
@@ -137,8 +133,10 @@ def test_r14_a_foreign_object_is_never_touched(sandbox: Sandbox) -> None:
         sandbox.apply(spec(_idle(), environment="env-2"))
         _settled(operator, "env-2", "Degraded")
         sandbox.delete("Service", "svc-users")
-        _settled(operator)
-        assert operator.phase("env-2") == "Degraded"
+        both = ("env-1", "env-2")
+        wait("one winner", lambda: sorted(str(operator.phase(e)) for e in both) == ["Degraded", "Running"])
+        owners = {obj["metadata"]["ownerReferences"][0]["name"] for obj in sandbox.children().values()}
+        assert [operator.phase(owner) for owner in owners] == ["Running"]
 
 
 def test_r18_a_configuration_change_rolls_the_pods_once(sandbox: Sandbox) -> None:
@@ -237,18 +235,13 @@ def test_r02_killed_again_and_again_during_an_update_it_ends_where_it_should(san
 
 def test_r22_an_api_outage_makes_it_unready_and_it_recovers(control_plane: ControlPlane, sandbox: Sandbox) -> None:
     """Without an API server the operator is alive and not ready; with it back it works on without a restart."""
-    if not isinstance(control_plane, ControlPlane):
-        pytest.skip("this provider cannot stop its API server alone")
     with sandbox.operator() as operator:
         sandbox.apply(spec(_idle()))
         _settled(operator)
         control_plane.kill("kube-apiserver")
-        try:
-            wait("not ready", lambda: operator.client.get("/readyz").status_code == 503)
-            assert operator.client.get("/healthz").status_code == 200
-            assert operator.client.get("/v1/status/env-1").status_code == 200
-        finally:
-            control_plane.start_apiserver()
+        wait("not ready", lambda: operator.client.get("/readyz").status_code == 503, 10)
+        assert operator.client.get("/healthz").status_code == 200
+        assert operator.client.get("/v1/status/env-1").status_code == 200
         wait("ready", lambda: operator.client.get("/readyz").status_code == 200)
         sandbox.patch("Deployment", "deploy-users", {"spec": {"replicas": 2}})
         wait("the repair", lambda: (sandbox.get("Deployment", "deploy-users") or {})["spec"]["replicas"] == 0)

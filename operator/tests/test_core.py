@@ -247,6 +247,27 @@ def test_r14_foreign_objects_are_conflicts_and_stay_untouched() -> None:
     assert plan(empty, desired(empty, OWNER, OPTIONS), observed, OWNER) == ()
 
 
+def test_r14_a_component_is_made_whole_or_not_at_all() -> None:
+    """If one of its names is taken, none of its objects is created; what the graph has of it is kept up."""
+    foreign = {"kind": "Service", "metadata": {"name": "svc-users", "uid": "f"}}
+    applier = NoopApplier()
+    applier.objects["Service", "svc-users"] = foreign
+    value = spec(component(env={"A": "1"}), component("other"))
+    assert {(a.verb, a.name) for a in converge(applier, value)} == {
+        ("Conflict", "svc-users"),
+        *(("Create", f"{prefix}other") for prefix in names.PREFIXES.values()),
+    }
+    del applier.objects["Service", "svc-users"]
+    converge(applier, value)
+    applier.objects["Service", "svc-users"] = foreign
+    changed = converge(applier, spec(component(env={"A": "2"}), component("other")))
+    assert [(a.verb, a.name) for a in changed] == [
+        ("Update", "cm-users"),
+        ("Conflict", "svc-users"),
+        ("Update", "deploy-users"),
+    ]
+
+
 @given(valid_specs(), valid_specs("env-2"))
 def test_r14_environments_never_touch_each_other(one: dict[str, Any], two: dict[str, Any]) -> None:
     """Of two environments that want the same names the first keeps them, and pruning one leaves the other whole."""

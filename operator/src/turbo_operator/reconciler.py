@@ -304,6 +304,8 @@ class Reconciler:
                 continue
             records.append(self._write(graph, memory, action, context))
             self._alive_at = self._clock()
+            if records[-1]["outcome"] == "conflict":
+                break  # somebody else was faster: whoever has the ConfigMap has the component
         return records
 
     def _unsettled(self, memory: GraphMemory, config: ObjectKey) -> bool:
@@ -330,9 +332,9 @@ class Reconciler:
             span.set_attribute("http.response.status_code", result.http_status)
             if result.outcome != "ok":
                 span.set_status(trace.StatusCode.ERROR, result.message)
-            self._take_result(memory, action, result)
             metrics.WRITE_SECONDS.labels(kind=action.kind).observe(duration_s)
-            return self._actions.record(
+            # Logged before anybody can see its effect in a status.
+            record = self._actions.record(
                 graph.environment_id,
                 action,
                 result.outcome,
@@ -341,6 +343,8 @@ class Reconciler:
                 duration_s=duration_s,
                 span=span,
             )
+            self._take_result(memory, action, result)
+            return record
 
     def _take_result(self, memory: GraphMemory, action: Action, result: Result) -> None:
         """Put what the API server answered into the cache, and remember what has to be done again."""

@@ -7,7 +7,7 @@ https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-manageme
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from turbo_operator.core import names
@@ -50,57 +50,49 @@ def differences(wanted: Mapping[str, Any], observed: Mapping[str, Any]) -> tuple
     A field differs if its value does, if we do not own it (a later removal would not remove it), or if we own it and
     no longer want it. Fields of others are left alone.
     """
-    found = set(_differences(wanted, observed, owned_fields(observed), ""))
-    return tuple(sorted(found - _IDENTITY))
+    found: list[str] = []
+    _compare_fields(wanted, observed, owned_fields(observed), "", found)
+    return tuple(sorted(set(found) - _IDENTITY))
 
 
-def _differences(wanted: Any, observed: Any, owned: Mapping[str, Any], path: str) -> Iterator[str]:
+def _compare_fields(wanted: Any, observed: Any, owned: Mapping[str, Any], path: str, found: list[str]) -> None:
+    prefix = f"{path}." if path else ""
     for key, value in wanted.items():
-        here = f"{path}.{key}" if path else key
-        if here in _IDENTITY:
-            continue
-        mine = owned.get(f"f:{key}")
+        mine = owned.get("f:" + key)
         if mine is None or key not in observed:
-            yield here
-        else:
-            yield from _compare(value, observed[key], mine, here)
-    for marker in owned:
-        if marker.startswith("f:") and marker[2:] not in wanted:
-            yield f"{path}.{marker[2:]}" if path else marker[2:]
+            found.append(prefix + key)
+        elif mine or value != observed[key]:  # an equal leaf needs no closer look
+            _compare(value, observed[key], mine, prefix + key, found)
+    found += [prefix + marker[2:] for marker in owned if marker[:2] == "f:" and marker[2:] not in wanted]
 
 
-def _compare(wanted: Any, observed: Any, owned: Mapping[str, Any], path: str) -> Iterator[str]:
-    if isinstance(wanted, Mapping) and owned:
-        if isinstance(observed, Mapping):
-            yield from _differences(wanted, observed, owned, path)
-        else:
-            yield path
-    elif isinstance(wanted, list) and owned:
-        yield from _compare_items(wanted, observed, owned, path)
+def _compare(wanted: Any, observed: Any, owned: Mapping[str, Any], path: str, found: list[str]) -> None:
+    if owned and isinstance(wanted, dict) and isinstance(observed, dict):
+        _compare_fields(wanted, observed, owned, path, found)
+    elif owned and isinstance(wanted, list):
+        _compare_items(wanted, observed, owned, path, found)
     elif wanted != observed and not _equal(wanted, observed, path):
-        yield path
+        found.append(path)
 
 
-def _compare_items(wanted: list[Any], observed: Any, owned: Mapping[str, Any], path: str) -> Iterator[str]:
+def _compare_items(wanted: list[Any], observed: Any, owned: Mapping[str, Any], path: str, found: list[str]) -> None:
     """A keyed list: items are matched by the keys that the server wrote down, foreign items are left alone."""
     present = observed if isinstance(observed, list) else []
     matched: set[int] = set()
     for marker, mine in owned.items():
-        if not marker.startswith("k:"):
+        if marker[:2] != "k:":
             continue
         keys = json.loads(marker[2:])
         here = f"{path}[{','.join(str(value) for value in keys.values())}]"
-        index = _find(wanted, keys)
-        item = _find(present, keys)
+        index, item = _find(wanted, keys), _find(present, keys)
         if index is None or item is None:
-            yield here  # owned and no longer wanted, or gone
+            found.append(here)  # owned and no longer wanted, or gone
             continue
         matched.add(index)
-        yield from _compare(wanted[index], present[item], mine, here)
+        _compare(wanted[index], present[item], mine, here, found)
     for index, value in enumerate(wanted):
         if index not in matched:
-            name = value.get("name", index) if isinstance(value, Mapping) else index
-            yield f"{path}[{name}]"
+            found.append(f"{path}[{value.get('name', index) if isinstance(value, dict) else index}]")
 
 
 def _find(items: list[Any], keys: Mapping[str, Any]) -> int | None:
@@ -112,8 +104,8 @@ def _find(items: list[Any], keys: Mapping[str, Any]) -> int | None:
 
 def _equal(wanted: Any, observed: Any, path: str) -> bool:
     """Leaves that the server spells differently: quantities, and atomic values in which it fills in defaults."""
-    if isinstance(wanted, Mapping):
-        return isinstance(observed, Mapping) and _contains(wanted, observed) and wanted.keys() == observed.keys()
+    if isinstance(wanted, dict):
+        return isinstance(observed, dict) and _contains(wanted, observed) and wanted.keys() == observed.keys()
     if isinstance(wanted, list):
         return (
             isinstance(observed, list)
@@ -124,6 +116,6 @@ def _equal(wanted: Any, observed: Any, path: str) -> bool:
 
 
 def _contains(wanted: Any, observed: Any) -> bool:
-    if isinstance(wanted, Mapping) and isinstance(observed, Mapping):
+    if isinstance(wanted, dict) and isinstance(observed, dict):
         return all(key in observed and _contains(value, observed[key]) for key, value in wanted.items())
     return bool(wanted == observed)

@@ -52,7 +52,8 @@ def plan(
     """The actions that make `observed` equal to `wanted`; none if it is.
 
     Order: refusals, then creates, updates and conflicts (ConfigMap, Service, Deployment, by name), then deletes in
-    reverse order. Objects that are being deleted are waited for: no action.
+    reverse order. Objects that are being deleted are waited for: no action. Of a component with a conflict nothing is
+    created.
 
     Args:
         graph: Tells what is refused: objects of refused components are neither changed nor deleted.
@@ -70,6 +71,9 @@ def plan(
         action = _change(obj, observed.get(key_of(obj)), owner)
         if action is not None:
             (deletes if action.verb == "Delete" else changes).append(action)
+    # A component is made whole or not at all: two environments that want its names never get half of them each.
+    contested = {action.component for action in changes if action.verb == "Conflict"}
+    changes = [action for action in changes if action.verb != "Create" or action.component not in contested]
     wanted_keys = {key_of(obj) for obj in wanted}
     kept = {key for refused in graph.refused for key in object_keys(refused.name)}
     for key, present in observed.items():
