@@ -39,8 +39,10 @@ class BuildAccess(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def granted(*, directories: bool, environment: Mapping[str, str] | None = None) -> Iterator[BuildAccess]:
-    """Write the secrets for one build, 0600 in a directory of their own, and remove them at the end.
+def granted(
+    *, directories: bool, folder: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[BuildAccess]:
+    """Write the secrets for one build, 0600 in a directory of their own in ``folder``, and remove them at the end.
 
     ``directories``: whether the builder can show directories of this machine to a build; else they are left out.
     """
@@ -55,8 +57,8 @@ def granted(*, directories: bool, environment: Mapping[str, str] | None = None) 
         options["find-links"] = "\n    ".join(shown)
     if bundle:
         options["cert"] = _CA_IN_BUILD
-    with tempfile.TemporaryDirectory(prefix="k8s-e2e-build-") as folder:
-        secrets = {PIP_CONF: Path(folder, "pip.conf")}
+    with tempfile.TemporaryDirectory(prefix="k8s-e2e-build-", dir=folder) as own:
+        secrets = {PIP_CONF: Path(own, "pip.conf")}
         text = "[global]\n" + "".join(f"{name} = {value}\n" for name, value in sorted(options.items()))
         secrets[PIP_CONF].touch(mode=0o600)
         secrets[PIP_CONF].write_text(text)

@@ -24,8 +24,10 @@ from k8s_e2e.cluster import apt, build_access, docker_archive, dockerfile
 from k8s_e2e.cluster.builder import Job
 from k8s_e2e.model.settings import Settings
 
+_SESSION = ".session-"
 _SHORT_S = 60.0
 _SAVE_S = 300.0
+_MOST_IMAGES = 300  # finished steps in the store; some 2 GB
 _INSTALL = "apt-get install --no-install-recommends buildah"
 # The system's libraries with the unpacked ones on top, for this namespace only: buildah starts itself again without
 # an environment, so a library path would be lost.
@@ -59,12 +61,15 @@ class Buildah:
         with contextlib.ExitStack() as stack:
             what, limit = f"the lock on buildah's store in {self._home}", self._settings.build_timeout_s
             stack.enter_context(locked(self._home / ".lock", what=what, timeout_s=limit, progress=self._progress))
-            self._state = stack.enter_context(tempfile.TemporaryDirectory(prefix="k8s-e2e-buildah-"))
+            for left in self._home.glob(f"{_SESSION}*"):  # by a build that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            self._state = stack.enter_context(tempfile.TemporaryDirectory(prefix=_SESSION, dir=self._home))
             self._start = _program(self._home, self._settings, self._progress)
             self._driver = "overlay" if _overlay_works(self._home) else "vfs"
             for name, text in {"policy.json": _POLICY, "registries.conf": _REGISTRIES, "containers.conf": ""}.items():
                 files.write(self._home / name, text)
             files.write(self._home / "storage.conf", f'[storage]\ndriver = "{self._driver}"\n')
+            self._empty_if_large()
             # Mounts are recorded in the state directory, and a fresh one forgets those of a build that was killed.
             self._run("rm", "--all", check=False)
             self._leave = stack.pop_all()
@@ -97,7 +102,7 @@ class Buildah:
         self._bud(job, f"FROM {base}\n{rest}", "--no-cache", arguments=job.own, tag=job.tag, log=log)
 
     def _bud(self, job: Job, text: str, *words: str, arguments: dict[str, str], tag: str, log: Path) -> None:
-        with build_access.granted(directories=True) as access:
+        with build_access.granted(directories=True, folder=Path(self._state)) as access:
             file = Path(self._state, "Dockerfile")
             file.write_text(text, "utf-8")
             options = ["--isolation", "chroot", "--layers", "--timestamp", "0", "--file", str(file), *words]
@@ -132,6 +137,13 @@ class Buildah:
         self._run("push", "--quiet", *policy, reference, f"docker-archive:{out}:{reference}", timeout_s=_SAVE_S)
         self._saved |= diff_ids
 
+    def _empty_if_large(self) -> None:
+        """Forget all steps now and then: each change of a source leaves some, and all are looked through each time."""
+        store = self._home / self._driver
+        if sum(1 for _ in store.glob("*-images/*")) > _MOST_IMAGES:
+            self._progress(f"emptying buildah's store, which has grown large: {store}")
+            shutil.rmtree(store)
+
     def _inspect(self, reference: str, template: str) -> str:
         asked = self._run("inspect", "--type", "image", "--format", template, reference, check=False)
         return asked.stdout.strip() if asked.code == 0 else ""
@@ -142,6 +154,7 @@ class Buildah:
         store = ["--root", str(self._home / self._driver), "--runroot", self._state, "--storage-driver", self._driver]
         registries = ["--registries-conf", str(self._home / "registries.conf")]
         configuration = {
+            "TMPDIR": self._state,
             "CONTAINERS_CONF": str(self._home / "containers.conf"),
             "CONTAINERS_REGISTRIES_CONF": str(self._home / "registries.conf"),
             "CONTAINERS_STORAGE_CONF": str(self._home / "storage.conf"),
