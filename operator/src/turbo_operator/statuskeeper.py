@@ -41,6 +41,8 @@ class Snapshot:
     """As served by the HTTP API."""
     status: dict[str, Any]
     """As written to the APIGraph."""
+    planned: bool = True
+    """Whether it rests on a comparison of this generation with the cluster, made by this process."""
 
     def encoded(self) -> bytes:
         """The report as JSON."""
@@ -163,11 +165,14 @@ class StatusKeeper:
         metadata = obj["metadata"]
         spec = obj.get("spec") or {}
         graph = self._reconciler.spec_of(obj)
-        previous = before.status if before is not None and before.uid == metadata["uid"] else obj.get("status")
+        progress = self._reconciler.progress(obj)
+        # What is said before the first comparison is no state to count transitions from.
+        known = before is not None and before.planned and before.uid == metadata["uid"]
+        previous = before.status if before is not None and known else obj.get("status")
         computed = status(
             graph,
             self._reconciler.observed(name, graph),
-            self._reconciler.progress(obj),
+            progress,
             Subject(
                 generation=metadata.get("generation", 0),
                 build_id=str(spec.get("buildId") or ""),
@@ -179,7 +184,8 @@ class StatusKeeper:
         )
         environment_id = graph.environment_id if isinstance(graph, Graph) else str(spec.get("environmentId") or name)
         report = {"environmentId": environment_id, "rootPackage": str(spec.get("rootPackage") or ""), **computed}
-        snapshot = Snapshot(environment_id, metadata["uid"], report, computed)
+        planned = progress.generation == metadata.get("generation", 0)
+        snapshot = Snapshot(environment_id, metadata["uid"], report, computed, planned)
         with self._lock:
             self._snapshots[name] = snapshot
         return snapshot
@@ -201,7 +207,7 @@ class StatusKeeper:
         obj = self._graphs.get(name)
         if snapshot is None or obj is None or obj["metadata"]["uid"] != snapshot.uid or being_deleted(obj):
             return
-        if self._reconciler.progress(obj).generation != obj["metadata"].get("generation", 0):
+        if not snapshot.planned or snapshot.status["observedGeneration"] != obj["metadata"].get("generation", 0):
             return  # not yet compared in this process: what stands there is the better knowledge
         self._write(name, obj, snapshot.status)
 
