@@ -268,3 +268,24 @@ def test_an_assert_survives_a_watch_that_is_cut(play, monkeypatch):
     monkeypatch.setattr(Kube, "watch", lambda *_, **__: Cut())
     scenario = play(f"steps:\n  - deployment: {{name: web}}\n  - {AVAILABLE}\n")
     assert statuses(scenario) == (["passed", "passed"], [])
+
+
+def test_a_container_that_crashes_is_not_taken_for_available_and_is_named(play):
+    """Without a probe it is available for a moment each time; it does not stay so, and three crashes are enough."""
+    scenario = play(
+        "steps:\n"
+        "  - apply:\n"
+        "      apiVersion: apps/v1\n"
+        "      kind: Deployment\n"
+        "      metadata: {name: web}\n"
+        "      spec:\n"
+        "        selector: {matchLabels: {app: web}}\n"
+        "        template:\n"
+        "          metadata: {labels: {app: web}}\n"
+        "          spec: {containers: [{name: main, image: 'registry.k8s.io/coredns/coredns:v1.14.2', args: [-bad]}]}\n"
+        f"  - {AVAILABLE}\n    for: 3s\n    timeout: 90s\n"
+    )
+    step = scenario.steps[1]
+    assert step.status == "failed"
+    assert re.search(r"container main ended with exit code \d+.* restarted \d times", step.hopeless)
+    assert step.duration_s < 75
