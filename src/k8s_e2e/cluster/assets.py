@@ -4,24 +4,26 @@ A cache entry is ``<cache>/assets/<bundle>-<key>/`` with ``bundle.json`` beside 
 when it is complete, is checked each time it is used, and is made again when it is damaged.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from k8s_e2e.base import files, process
+from k8s_e2e.base import files
 from k8s_e2e.base.errors import EnvironmentFailure, UsageError
 from k8s_e2e.base.lock import locked
 from k8s_e2e.base.progress import Progress
-from k8s_e2e.cluster import bundles, debian, download, gobuild
+from k8s_e2e.cluster import bundles
 from k8s_e2e.cluster.bundles import Bundle
 from k8s_e2e.model.settings import Settings
 
 _RECORD = "bundle.json"
-_CHECK_S = 20.0
+_SCRATCH_KEPT_S = 24 * 3600.0
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -59,6 +61,7 @@ def ensure(names: Iterable[str], settings: Settings, progress: Progress) -> Asse
         UsageError: a name is unknown.
         EnvironmentFailure: a binary cannot be had; the message says what each source answered.
     """
+    _forget_old_scratch(settings)
     found = Assets(paths={}, versions={}, sources={})
     wanted: dict[str, list[str]] = {}
     for name in names:
@@ -109,7 +112,9 @@ def _obtain(bundle: Bundle, settings: Settings, progress: Progress) -> tuple[Pat
 
 def _make(bundle: Bundle, home: Path, settings: Settings, progress: Progress) -> tuple[Record, str]:
     refused: list[str] = []
-    for source, fill in _sources(bundle, home, settings, progress):
+    for source, fill in Sources(
+        bundle, settings, progress, still_to_build=_still_to_build(bundle, settings)
+    ).in_order():
         work = home.with_name(f".{home.name}.new")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
@@ -142,66 +147,17 @@ def store(work: Path, home: Path, *, source: str, versions: dict[str, str]) -> R
     return record
 
 
-def _sources(
-    bundle: Bundle, home: Path, settings: Settings, progress: Progress
-) -> Iterator[tuple[str, Callable[[Path], dict[str, str]]]]:
-    def from_releases(work: Path) -> dict[str, str]:
-        for release in bundle.releases:
-            download.fetch(
-                release,
-                work,
-                mirror_url=settings.mirror_url,
-                timeout_s=settings.download_timeout_s,
-                progress=progress,
-            )
-        return {}
-
-    def from_source(work: Path) -> dict[str, str]:
-        assert bundle.build
-        scratch = home.with_name(f".{home.name}.go")
-        gobuild.build(bundle.build, work, scratch, timeout_s=settings.build_timeout_s, progress=progress)
-        return {}
-
-    def from_debian(work: Path) -> dict[str, str]:
-        unpacked = work.with_name(f"{work.name}.apt")
-        shutil.rmtree(unpacked, ignore_errors=True)
-        try:
-            versions = debian.unpack(
-                bundle.packages, unpacked, timeout_s=settings.download_timeout_s, progress=progress
-            )
-            arrange = debian.arrange_netfilter if bundle.name == "netfilter" else debian.arrange_runtime
-            arrange(unpacked / "root", work)
-        finally:
-            shutil.rmtree(unpacked, ignore_errors=True)
-        _check_runs(bundle, work)
-        return _debian_versions(bundle, versions)
-
-    def from_system(work: Path) -> dict[str, str]:
-        debian.link_system_netfilter(work)
-        return {}
-
-    if bundle.releases and not settings.offline:
-        yield "download", from_releases
-    if bundle.build:
-        yield "build", from_source
-    if bundle.packages:
-        yield "debian", from_debian
-    if bundle.name == "netfilter":
-        yield "system", from_system
+def _still_to_build(done: Bundle, settings: Settings) -> bool:
+    others = [each for each in bundles.BUNDLES if each.build and each != done]
+    return any(_read(home_of(each, settings)) is None for each in others)
 
 
-def _debian_versions(bundle: Bundle, packages: dict[str, str]) -> dict[str, str]:
-    if bundle.name == "netfilter":
-        return {"netfilter": f"nftables {packages['nftables']}, iptables {packages['iptables']}"}
-    containerd = dict.fromkeys(("containerd", "ctr", "containerd-shim-runc-v2"), packages["containerd"])
-    return {**containerd, "runc": packages["runc"], "cni": packages["containernetworking-plugins"]}
-
-
-def _check_runs(bundle: Bundle, work: Path) -> None:
-    """Refuse unpacked programs that do not start here (a library is missing, or another architecture's)."""
-    names = ("nft", "iptables") if bundle.name == "netfilter" else ("containerd", "runc")
-    for name in names:
-        process.run([work / "bin" / name, "--version"], timeout_s=_CHECK_S)
+def _forget_old_scratch(settings: Settings) -> None:
+    """Delete Go's build cache if the builds that it was kept for did not come."""
+    scratch = settings.cache_dir.absolute() / "assets" / SCRATCH
+    with contextlib.suppress(OSError):
+        if time.time() - scratch.stat().st_mtime > _SCRATCH_KEPT_S:
+            shutil.rmtree(scratch)
 
 
 def _usable(home: Path, progress: Progress) -> Record | None:

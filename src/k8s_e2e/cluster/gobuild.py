@@ -56,7 +56,8 @@ def find_go() -> Path | None:
 def build(recipe: GoBuild, into: Path, scratch: Path, *, timeout_s: float, progress: Progress) -> None:
     """Build ``recipe`` into directory ``into``.
 
-    ``scratch`` (up to 4 GB) is deleted after success; it is kept after a failure, so that the next attempt resumes.
+    ``scratch`` is Go's build cache (up to 4 GB) and the log. What one build compiled the next one need not, and a
+    build that was stopped resumes: the caller deletes it when nothing is left to build.
 
     Raises:
         EnvironmentFailure: no usable Go, a module that cannot be had, or a compile error (its last lines).
@@ -65,7 +66,7 @@ def build(recipe: GoBuild, into: Path, scratch: Path, *, timeout_s: float, progr
     scratch.mkdir(parents=True, exist_ok=True)
     output = into / recipe.output
     output.parent.mkdir(parents=True, exist_ok=True)
-    log = scratch / "build.log"
+    log = scratch / f"{recipe.module}.log"
     log.unlink(missing_ok=True)
     argv: list[str | Path] = [
         toolchain.go,
@@ -86,4 +87,3 @@ def build(recipe: GoBuild, into: Path, scratch: Path, *, timeout_s: float, progr
         )
     for link in recipe.links:
         output.with_name(link).symlink_to(output.name)
-    shutil.rmtree(scratch, ignore_errors=True)
