@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -223,6 +224,15 @@ def test_the_recorder_outlives_its_starter_and_a_killed_one_is_taken_up(
     recorder.drain(run, settings)
     assert [one["change"] for one in history(run, "ConfigMap", "first")] == ["ADDED", "DELETED"]
     assert [one["change"] for one in history(run, "ConfigMap", "second")] == ["ADDED"]
+
+
+def test_a_recorder_whose_run_directory_is_removed_ends_by_itself(
+    cluster: Cluster, namespace: str, run: RunDir, profile: Profile, settings: Settings
+) -> None:
+    """Nobody has to remember to stop it."""
+    recorder.start(run, cluster, namespace, profile, settings)
+    shutil.rmtree(run.root)
+    wait_for("its end", lambda: not recorder.alive(run, settings) or Pending("alive"), timeout_s=10)
 
 
 def test_an_api_server_that_goes_away_and_comes_back_costs_nothing(

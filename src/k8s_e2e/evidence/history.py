@@ -68,8 +68,8 @@ class History:
             return
         with self._lock:
             for uid in [uid for uid in self._known.get(kind, {}) if uid not in present]:
-                key = self._known[kind].pop(uid)
-                self._write(kind, "DELETED", key, {})
+                self._write(kind, "DELETED", self._known[kind][uid], {})
+                del self._known[kind][uid]
 
     def change(self, kind: Kind, change: str, obj: dict[str, Any]) -> None:
         """Take one revision; an empty ``change`` is worked out from what is known."""
@@ -90,12 +90,13 @@ class History:
             _shorten(metadata)
             self._uids.add(uid)
             key = _Key(uid, version, kind[1], metadata.get("name", ""), kind[0], metadata.get("namespace", ""))
-            if change == "DELETED":
+            if change != "DELETED":
+                change = "MODIFIED" if before else "ADDED"
+            self._write(kind, change, key, self._cleaner.clean(obj))
+            if change == "DELETED":  # known is what has been written: what failed is written with the next list
                 known.pop(uid, None)
             else:
                 known[uid] = key
-                change = "MODIFIED" if before else "ADDED"
-            self._write(kind, change, key, self._cleaner.clean(obj))
 
     def has_seen(self, uid: str) -> bool:
         """Tell whether an object of this uid has ever been seen, by an earlier recorder of this run, too."""
@@ -112,10 +113,10 @@ class History:
         with self._lock:
             if self._events.get(uid) == version:
                 return
-            self._events[uid] = version
             revision = events.revision(obj, seen=clock.now())
             revision.message = self._cleaner.redactor.text(revision.message)
             self._event_lines.append(revision)
+            self._events[uid] = version
             self.rows += 1
 
     def _write(self, kind: Kind, change: Any, key: _Key, obj: dict[str, Any]) -> None:

@@ -63,6 +63,7 @@ class Recording:
         self._cleaner = Cleaner(run_salt(state))
         self._began = time.monotonic()
         k8s = self.run_dir / "k8s"
+        self._lost = False
         self._node_logs: NodeLogs | None = None
         self._api_logs: ApiLogs | None = None
         on_pod: Callable[[dict[str, Any]], None] | None = None
@@ -80,8 +81,12 @@ class Recording:
         self._watchers = [Watcher(self._kube, kind, config.namespace, self._history) for kind in kinds]
 
     def note(self, event: str, **fields: Any) -> None:
-        """Write one diagnostic."""
-        self._diagnostics.append({"time": clock.now(), "event": event, **fields})
+        """Write one diagnostic; where even that fails, to standard error."""
+        entry = {"time": clock.now(), "event": event, **fields}
+        try:
+            self._diagnostics.append(entry)
+        except (files.DiskFull, OSError) as error:
+            sys.stderr.write(f"{entry} not written: {error}\n")
 
     def begin(self) -> list[str]:
         """Start watching; returns the kinds whose first list did not come in time.
@@ -105,9 +110,15 @@ class Recording:
         return late
 
     def tick(self) -> None:
-        """Read the node's log files on."""
-        if self._node_logs:
+        """Read the node's log files on; lines that cannot be written are lost, and the first loss is noted."""
+        if not self._node_logs:
+            return
+        try:
             self._node_logs.tick()
+        except OSError as error:
+            if not self._lost:
+                self.note("log.lost", error=str(error))
+            self._lost = True
 
     def abandoned(self) -> str:
         """Return why there is nothing left to record, or nothing."""

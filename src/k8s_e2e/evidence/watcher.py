@@ -4,12 +4,14 @@ import threading
 import time
 from typing import Any, Protocol
 
+from k8s_e2e.base.files import DiskFull
 from k8s_e2e.evidence import targets
 from k8s_e2e.platform.kube import ApiError, Kube, Resource, Watch
 
 INACTIVITY_S = 75.0  # the server's bookmarks come about once a minute
 PAGE = 500
 NOT_SERVED_S = 1.0  # a kind that is not there yet (a CRD) is asked for this often
+DISK_FULL_S = 2.0
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _GONE = 410
 _NOT_FOUND = 404
@@ -54,6 +56,9 @@ class Watcher(threading.Thread):
                 pause = self._pause(error)
                 self.ready.set()
                 self._stopping.wait(pause)
+            except (DiskFull, OSError):  # what could not be written is written with a later list, if ever
+                self.ready.set()
+                self._stopping.wait(DISK_FULL_S)
 
     def stop(self) -> None:
         """End the watch; the thread follows."""
