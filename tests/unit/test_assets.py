@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.test_download import Mirror, archive
 
 from k8s_e2e.base.errors import EnvironmentFailure, UsageError
 from k8s_e2e.cluster import assets, bundles, debian, gobuild
 from k8s_e2e.model.settings import Settings
+from tests.unit.test_download import Mirror, archive
 
 COREDNS = f"/coredns/coredns/releases/download/v{bundles.COREDNS}/coredns_{bundles.COREDNS}_linux_amd64.tgz"
 

@@ -19,6 +19,7 @@ from k8s_e2e.base.errors import EnvironmentFailure, UsageError
 from k8s_e2e.base.lock import locked
 from k8s_e2e.base.progress import Progress
 from k8s_e2e.cluster import bundles
+from k8s_e2e.cluster.asset_sources import SCRATCH, Sources
 from k8s_e2e.cluster.bundles import Bundle
 from k8s_e2e.model.settings import Settings
 
@@ -112,9 +113,8 @@ def _obtain(bundle: Bundle, settings: Settings, progress: Progress) -> tuple[Pat
 
 def _make(bundle: Bundle, home: Path, settings: Settings, progress: Progress) -> tuple[Record, str]:
     refused: list[str] = []
-    for source, fill in Sources(
-        bundle, settings, progress, still_to_build=_still_to_build(bundle, settings)
-    ).in_order():
+    sources = Sources(bundle, settings, progress, still_to_build=_still_to_build(bundle, settings))
+    for source, fill in sources.in_order():
         work = home.with_name(f".{home.name}.new")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
