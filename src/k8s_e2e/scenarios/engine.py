@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from k8s_e2e.base import clock, files
-from k8s_e2e.base.errors import KitError, UsageError
+from k8s_e2e.base.errors import KitError
 from k8s_e2e.base.progress import Progress
 from k8s_e2e.base.redaction import Redactor
 from k8s_e2e.model.results import Results, ScenarioResult, Status, StepResult
@@ -211,7 +211,7 @@ class _Engine:
         try:
             model = checking.checked(step.model, tree, step.mark)
             return _RUN[step.kind](model, world)
-        except (ApiError, UsageError, KitError) as error:
+        except KitError as error:
             if isinstance(error, files.DiskFull):
                 raise
             return Outcome(passed=False, message=str(error), waited=isinstance(error, ApiError))

@@ -7,7 +7,7 @@ from k8s_e2e.base.text import one_line
 from k8s_e2e.platform.http import Reply, Unanswered
 from k8s_e2e.scenarios import matching
 from k8s_e2e.scenarios.model import HttpExpect, HttpRequest, HttpStep
-from k8s_e2e.scenarios.values import search, true
+from k8s_e2e.scenarios.values import holds, search
 from k8s_e2e.scenarios.world import Outcome, World
 
 _SHOWN = 600  # characters of a reply that is not as expected
@@ -81,7 +81,7 @@ def judge(expect: HttpExpect, reply: Reply) -> Verdict:
         found = matching.differences(expect.json_, value)
         problems += [matching.summary(found)] if found else []
         expected["json"], actual["json"] = expect.json_, matching.part(expect.json_, value)
-    if expect.where is not None and not _holds(expect.where, value):
+    if expect.where is not None and not holds(expect.where, value):
         problems.append(f"not so: {expect.where}")
         expected["where"] = expect.where
     if expect.body is not None:
@@ -132,13 +132,6 @@ def capture(expressions: dict[str, str], value: Any, outcome: Outcome, *, what: 
 def shown(value: Any) -> str:
     """Return a JSON value on one line."""
     return one_line(json.dumps(value, ensure_ascii=False, default=str), 300)
-
-
-def _holds(expression: str, value: Any) -> bool:
-    try:
-        return true(search(expression, value))
-    except ValueError:
-        return False
 
 
 def _alternatives(status: Any) -> str:

@@ -13,7 +13,7 @@ from k8s_e2e.scenarios.loader import labels
 from k8s_e2e.scenarios.model import ApplyStep, AssertStep, DeleteStep, Pattern
 from k8s_e2e.scenarios.outlook import Outlook
 from k8s_e2e.scenarios.settled import unsettled
-from k8s_e2e.scenarios.values import search, true
+from k8s_e2e.scenarios.values import holds
 from k8s_e2e.scenarios.watching import Alarm
 from k8s_e2e.scenarios.world import Outcome, World, namespace_of
 
@@ -168,13 +168,8 @@ class _Objects:
     def _problems(self, obj: Mapping[str, Any]) -> list[matching.Difference]:
         problems = matching.differences(self._expected, obj)
         where = self._step.where
-        if where is not None and not problems:
-            try:
-                right = true(search(where, obj))
-            except ValueError:
-                right = False
-            if not right:
-                problems.append(matching.Difference("where", where, actual=False))
+        if where is not None and not problems and not holds(where, obj):
+            problems.append(matching.Difference("where", where, actual=False))
         return problems
 
     def _absence(self, matched: list[Mapping[str, Any]]) -> waiting.Look:

@@ -13,7 +13,7 @@ from k8s_e2e.scenarios import http_steps, matching
 from k8s_e2e.scenarios.loader import labels
 from k8s_e2e.scenarios.model import Exec, ExecStep, ProgramExpect, ScriptStep
 from k8s_e2e.scenarios.references import written
-from k8s_e2e.scenarios.values import search, true
+from k8s_e2e.scenarios.values import holds
 from k8s_e2e.scenarios.world import Outcome, World
 
 _SHOWN = 2000  # characters of output in a result
@@ -72,7 +72,7 @@ def _judged(expect: ProgramExpect, done: process.Finished, what: str) -> Outcome
         problems.append(f"{what} exited with {done.code}, expected {expect.exit_code}")
     if expect.stdout is not None and expect.stdout not in done.stdout:
         problems.append(f"its output does not contain {expect.stdout!r}")
-    if expect.where is not None and not _holds(expect.where, _json(done.stdout)):
+    if expect.where is not None and not holds(expect.where, _json(done.stdout)):
         problems.append(f"not so of its output: {expect.where}")
     expected = expect.model_dump(exclude_unset=True) or {"exit_code": 0}
     actual = {"exit_code": done.code, "stdout": done.stdout[-_SHOWN:], "stderr": done.stderr[-_SHOWN:]}
@@ -104,10 +104,3 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return None
-
-
-def _holds(expression: str, value: Any) -> bool:
-    try:
-        return true(search(expression, value))
-    except ValueError:
-        return False

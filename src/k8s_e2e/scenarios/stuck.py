@@ -11,7 +11,7 @@ from k8s_e2e.platform.kube import ApiError
 from k8s_e2e.platform.rollout import describe_pod
 from k8s_e2e.scenarios import http_steps, references
 from k8s_e2e.scenarios.loader import labels
-from k8s_e2e.scenarios.values import search, true
+from k8s_e2e.scenarios.values import holds, search
 from k8s_e2e.scenarios.world import World
 
 REQUEST_S = 3.0
@@ -62,7 +62,7 @@ def _answer(station: Station, request: StationRequest, world: World) -> _Passed:
         request.service, "GET", request.path, step=world.step_id, timeout_s=REQUEST_S, trace=False
     )
     value = http_steps.value_of(reply)
-    if _holds(station.ok, value):
+    if holds(station.ok, value):
         return _Passed(passed=True)
     return _Passed(passed=False, seen=f"{request.service} says {_seen(station.seen, value) or http_steps.said(reply)}")
 
@@ -77,7 +77,7 @@ def _objects(station: Station, wanted: StationObjects, world: World) -> _Passed:
         return _Passed(
             passed=False, seen=f"there is no {wanted.kind} {wanted.name or f'with {labels(wanted.selector)}'}"
         )
-    behind = [obj for obj in found if not _holds(station.ok, obj)]
+    behind = [obj for obj in found if not holds(station.ok, obj)]
     if not behind:
         return _Passed(passed=True)
     more = f" (and {len(behind) - 1} more)" if len(behind) > 1 else ""
@@ -101,10 +101,3 @@ def _seen(expression: str, value: Any) -> str:
     if isinstance(found, str):
         return one_line(found)
     return http_steps.shown(found) if isinstance(found, (Mapping, list)) else ""
-
-
-def _holds(expression: str, value: Any) -> bool:
-    try:
-        return true(search(expression, value))
-    except ValueError:
-        return False

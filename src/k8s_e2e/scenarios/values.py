@@ -58,8 +58,15 @@ def search(expression: str, value: Any) -> Any:
         raise ValueError(message) from error
 
 
-def true(found: Any) -> bool:
-    """Whether JMESPath takes ``found`` for true: not null, false, nor an empty text, list or object."""
+def holds(expression: str, value: Any) -> bool:
+    """Whether an expression is true of ``value``, as JMESPath has it: not null, false, nor empty.
+
+    One that cannot be evaluated on this value (the length of nothing, say) is not.
+    """
+    try:
+        found = search(expression, value)
+    except ValueError:
+        return False
     return found is not None and found is not False and found not in ("", [], {})
 
 

@@ -9,7 +9,7 @@ from k8s_e2e.platform.kube import ApiError
 from k8s_e2e.scenarios import http_steps, matching, waiting
 from k8s_e2e.scenarios.model import WaitFor, WaitStep
 from k8s_e2e.scenarios.outlook import Outlook
-from k8s_e2e.scenarios.values import search, true
+from k8s_e2e.scenarios.values import holds, search
 from k8s_e2e.scenarios.watching import Alarm
 from k8s_e2e.scenarios.world import Outcome, World
 
@@ -96,12 +96,9 @@ def _what(wanted: WaitFor) -> str:
 
 def _condition(wanted: WaitFor, value: Any) -> tuple[bool, str]:
     """Return whether ``until`` holds, and why waiting is hopeless."""
-    try:
-        right = wanted.until is None or true(search(wanted.until, value))
-        lost = wanted.unless is not None and true(search(wanted.unless, value))
-    except ValueError:
-        return False, ""  # an answer of another shape: not yet
-    return right, f"{wanted.unless}" if lost and not right else ""
+    right = wanted.until is None or holds(wanted.until, value)
+    lost = wanted.unless is not None and holds(wanted.unless, value)
+    return right, str(wanted.unless) if lost and not right else ""
 
 
 def _shown(wanted: WaitFor, value: Any) -> str:
