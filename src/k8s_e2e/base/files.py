@@ -66,6 +66,7 @@ class Lines:
     def __init__(self, path: Path, *, mode: int = 0o644) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self._torn = False
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
 
     def append(self, value: Any) -> None:
@@ -74,10 +75,11 @@ class Lines:
         Raises:
             DiskFull: no space left.
         """
-        data = msgspec.json.encode(value) + b"\n"
+        data = (b"\n" if self._torn else b"") + msgspec.json.encode(value) + b"\n"
         with _told(self.path):
             while data:
                 data = data[os.write(self._fd, data) :]
+                self._torn = bool(data)  # a full disk takes a part: the next line must not continue it
 
     def close(self) -> None:
         """Close the file."""

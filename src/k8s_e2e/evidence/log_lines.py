@@ -3,7 +3,7 @@
 ``k8s/logs/<pod>/<container>.txt`` holds the last run of a container, ``<container>.previous.txt`` all runs before it.
 Each run begins with a header, each line with its time, as `kubectl logs --timestamps` writes it::
 
-    ==> petstore-6d5/petstore run=0 uid=0b54... <==
+    ==> shop-6d5/shop run=0 uid=0b54... <==
     2026-01-02T03:04:05.000006Z {"msg": "listening"}
 
 A run that nobody could read is a header that ends in ``missed``.

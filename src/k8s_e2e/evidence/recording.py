@@ -169,7 +169,7 @@ class Recording:
         def one(watcher: Watcher) -> None:
             try:
                 watcher.catch_up()
-            except ApiError as error:
+            except (ApiError, files.DiskFull) as error:
                 self.note("drain.failed", kind=watcher.kind[1], error=str(error))
 
         threads = [threading.Thread(target=one, args=(watcher,), daemon=True) for watcher in self._watchers]

@@ -34,7 +34,7 @@ class Listing(NamedTuple):
 def wanted(resources: Iterable[Resource], custom_resources: Iterable[str]) -> list[Resource]:
     """Choose what to list: every namespaced kind once, in its preferred version, and a few cluster-scoped ones.
 
-    ``custom_resources`` (kinds' plurals with group, ``apigraphs.turboengine.io``) decides about CRDs.
+    ``custom_resources`` (kinds' plurals with group, ``widgets.example.com``) decides about CRDs.
     """
     chosen: dict[tuple[str, str], Resource] = {}
     for resource in resources:
