@@ -28,6 +28,7 @@ from k8s_e2e.platform.kube import ApiError, Kube
 
 TICK_S = 0.1
 FIRST_LISTS_S = 5.0
+NOT_SERVED = 404
 CLUSTER_GONE_S = 10.0  # the kubeconfig has been removed and nobody answers
 
 
@@ -170,6 +171,8 @@ class Recording:
             try:
                 watcher.catch_up()
             except (ApiError, files.DiskFull) as error:
+                if isinstance(error, ApiError) and error.status == NOT_SERVED:
+                    return
                 self.note("drain.failed", kind=watcher.kind[1], error=str(error))
 
         threads = [threading.Thread(target=one, args=(watcher,), daemon=True) for watcher in self._watchers]
