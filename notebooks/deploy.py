@@ -13,9 +13,7 @@ reuse: bool = False
 from k8s_e2e.model.parameters import DeployParameters
 from k8s_e2e.stages.deploy import deploy
 
-images = deploy(
-    DeployParameters(run_dir=run_dir, profile=profile, provider=provider, cluster=cluster, reuse=reuse)
-)
+images = deploy(DeployParameters(run_dir=run_dir, profile=profile, provider=provider, cluster=cluster, reuse=reuse))
 
 # %% Images in the cluster
 images

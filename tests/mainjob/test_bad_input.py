@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from tests.mainjob.runs import patched_profile
 
 pytestmark = [pytest.mark.mainjob, pytest.mark.timeout(300)]

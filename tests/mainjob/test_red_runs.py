@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from tests.mainjob.runs import Ran, patched_profile
 
 pytestmark = [pytest.mark.mainjob, pytest.mark.timeout(900)]

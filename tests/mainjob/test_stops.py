@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from tests.mainjob.runs import KIT, ROOT
 
 pytestmark = [pytest.mark.mainjob, pytest.mark.timeout(400)]

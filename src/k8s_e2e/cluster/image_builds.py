@@ -149,7 +149,7 @@ def prune(home: Path) -> None:
 
 
 def log_name(tag: str) -> str:
-    """Return the log's name for an image: ``turbo/api:e2e`` is ``build-api.txt``."""
+    """Return the log's name for an image: ``acme/api:e2e`` is ``build-api.txt``."""
     return f"build-{tag.rpartition('/')[2].partition(':')[0].partition('@')[0]}.txt"
 
 

@@ -61,7 +61,7 @@ class _Index(msgspec.Struct, rename="camel"):
 def full_reference(reference: str) -> str:
     """Return ``reference`` with its registry and tag spelled out, as containerd stores it.
 
-    ``turbo/api:e2e`` is ``docker.io/turbo/api:e2e``, ``pause`` is ``docker.io/library/pause:latest``.
+    ``acme/api:e2e`` is ``docker.io/acme/api:e2e``, ``pause`` is ``docker.io/library/pause:latest``.
     """
     first, slash, _ = reference.partition("/")
     if not slash:

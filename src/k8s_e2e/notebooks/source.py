@@ -24,7 +24,7 @@ def load(stage: str) -> nbformat.NotebookNode:
     if not path.exists():
         message = f"no notebook for stage {stage!r} at {path}"
         raise UsageError(message)
-    notebook = jupytext.read(path, fmt="py:percent")
+    notebook: nbformat.NotebookNode = jupytext.read(path, fmt="py:percent")
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook.metadata["title"] = stage
     return notebook

@@ -3,7 +3,6 @@
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.parameters import TraceAnalysisParameters
 from k8s_e2e.model.traces import TraceAnalysis
-from k8s_e2e.model.traces import TraceAnalysis
 from k8s_e2e.stages.outcome import recorded
 from k8s_e2e.stages.table import Table
 from k8s_e2e.traces import analysis

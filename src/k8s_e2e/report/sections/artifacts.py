@@ -13,7 +13,7 @@ _INDEX = (
     ("k8s/pod-descriptions.txt", "a pod does not start or is not ready"),
     ("k8s/logs", "you want what one container said, crashed and deleted ones too"),
     ("k8s/operator-actions.json", "an object is not what the operator should have made"),
-    ("k8s/apigraphs.yaml", "the graph itself is in doubt"),
+    ("k8s/*.yaml", "a custom resource itself is in doubt: its spec or its status"),
     ("k8s/resources.json", "you want the final state of every object"),
     ("k8s/history.jsonl", "you want to know who changed an object, and when"),
     ("k8s/timeline.txt", "order matters: all sources on one clock"),
@@ -28,7 +28,9 @@ _MOST = 15
 
 def section(facts: Facts, findings: Findings) -> Section:
     """Return section 10."""
-    there = tuple((Link(path), f"{words}") for path, words in _INDEX if facts.observed.run.path(path).exists())
+    root = facts.observed.run.root
+    found = ((path.relative_to(root).as_posix(), words) for name, words in _INDEX for path in sorted(root.glob(name)))
+    there = tuple((Link(path), words) for path, words in found)
     blocks: list[Block] = [Table(("open this", "when"), there)] if there else [Para("The run directory is empty.")]
     ledger = _ledger(facts)
     if ledger:
