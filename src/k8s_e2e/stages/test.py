@@ -1,7 +1,8 @@
 """Stage test: the scenarios against the running platform."""
 
 from k8s_e2e.base import journal
-from k8s_e2e.base.errors import ExpectationError
+from k8s_e2e.base.errors import EnvironmentFailure, ExpectationError
+from k8s_e2e.cluster import system_packages
 from k8s_e2e.model import io
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.parameters import TestParameters
@@ -10,6 +11,7 @@ from k8s_e2e.model.results import Results
 from k8s_e2e.model.run import RunRecord
 from k8s_e2e.model.settings import Settings
 from k8s_e2e.scenarios import engine, loader
+from k8s_e2e.scenarios.browser import find_browser
 from k8s_e2e.stages import session
 from k8s_e2e.stages.outcome import recorded
 from k8s_e2e.stages.table import Table
@@ -26,6 +28,7 @@ def test(parameters: TestParameters) -> Table:
     with recorded(run, "test"):
         profile = load_profile(parameters.profile)
         scenarios = loader.load(list(parameters.scenarios or profile.scenarios), profile)
+        _browser(scenarios, settings)
         cluster = session.attach(run, settings)
         with session.opened(run, cluster, profile, settings) as opened:
             context = engine.Context(
@@ -46,6 +49,17 @@ def test(parameters: TestParameters) -> Table:
 
 
 test.__test__ = False  # type: ignore[attr-defined] # a stage, not a test of ours
+
+
+def _browser(scenarios: list[loader.Scenario], settings: Settings) -> None:
+    """Install Chromium if a screenshot is asked for; where that may not be, the step says why it is skipped."""
+    kinds = {planned.step.kind for scenario in scenarios for planned in (*scenario.steps, *scenario.cleanup)}
+    if "screenshot" not in kinds or find_browser() is not None:
+        return
+    try:
+        system_packages.ensure({"chromium": "chromium"}, settings, journal.progress)
+    except EnvironmentFailure as error:
+        journal.progress(f"no screenshots: {error}")
 
 
 def _judge(results: Results) -> None:

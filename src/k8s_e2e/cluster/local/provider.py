@@ -18,6 +18,7 @@ from k8s_e2e.base.errors import EnvironmentFailure, UsageError, WaitTimeout
 from k8s_e2e.base.progress import Progress
 from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster import assets as asset_store
+from k8s_e2e.cluster import system_packages
 from k8s_e2e.cluster.assets import Assets
 from k8s_e2e.cluster.local import addons, boot_plan, cluster_lock, components, teardown
 from k8s_e2e.cluster.local.layout import ClusterDir, clusters_dir
@@ -31,6 +32,7 @@ _ATTACH_S = 20.0  # an API server that is started again is back by then
 _REQUEST_S = 5.0
 _ANEW = "`k8s-e2e down`, then `k8s-e2e up`"
 _MODPROBE_S = 10.0
+_SYSTEM_PROGRAMS = {"ip": "iproute2"}
 _NODE_ASSETS = ("containerd", "ctr", "containerd-shim-runc-v2", "runc", "cni", "netfilter", *addons.ASSETS)
 
 
@@ -57,6 +59,7 @@ class LocalProvider:
         """Make cluster ``name``, or return it if it is already up; see `Provider.up`."""
         directory = self._directory(name)
         _refuse_wrong_machine()
+        system_packages.ensure(_SYSTEM_PROGRAMS, self._settings, progress)
         with self._lock(name, progress):
             self._sweep(progress)
             record = _read(directory)
