@@ -53,7 +53,7 @@ test.__test__ = False  # type: ignore[attr-defined] # a stage, not a test of our
 
 def _browser(scenarios: list[loader.Scenario], settings: Settings) -> None:
     """Install Chromium if a screenshot is asked for; where that may not be, the step says why it is skipped."""
-    kinds = {planned.step.kind for scenario in scenarios for planned in (*scenario.steps, *scenario.cleanup)}
+    kinds = {planned.kind for scenario in scenarios for planned in (*scenario.steps, *scenario.cleanup)}
     if "screenshot" not in kinds or find_browser() is not None:
         return
     try:
