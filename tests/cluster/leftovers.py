@@ -16,18 +16,25 @@ from k8s_e2e.model.settings import Settings
 
 def kill_up_after(settings: Settings, name: str, after_s: float, *, control_plane_only: bool = True) -> None:
     """Run `up` in a process of its own and kill that ``after_s`` seconds after its first words."""
-    code = (
-        "import sys; from pathlib import Path; from k8s_e2e.model.settings import Settings;"
-        "from k8s_e2e.cluster.local.provider import LocalProvider;"
-        f"LocalProvider(Settings(state_dir=Path({str(settings.state_dir)!r})))"
-        f".up({name!r}, control_plane_only={control_plane_only}, progress=lambda text: print(text, flush=True))"
-    )
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    child = start_up(settings, name, control_plane_only=control_plane_only)
     assert child.stdout
     child.stdout.readline()
     time.sleep(after_s)
     child.kill()
     child.communicate()
+
+
+def start_up(settings: Settings, name: str, *, control_plane_only: bool) -> "subprocess.Popen[str]":
+    """Start `up` in a process (and process group) of its own; it prints its progress, then UP, and stays."""
+    code = (
+        "import time; from pathlib import Path; from k8s_e2e.model.settings import Settings;"
+        "from k8s_e2e.cluster.local.provider import LocalProvider;"
+        f"LocalProvider(Settings(state_dir=Path({str(settings.state_dir)!r})))"
+        f".up({name!r}, control_plane_only={control_plane_only}, progress=lambda text: print(text, flush=True));"
+        "print('UP', flush=True); time.sleep(600)"
+    )
+    words = [sys.executable, "-c", code]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def assert_nothing_left(root: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import urllib.request
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from k8s_e2e.cluster.local.provider import LocalProvider
 from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.model.settings import Settings
 from tests.cluster.conftest import Kubectl
-from tests.cluster.leftovers import assert_nothing_left, host_state, kill_up_after
+from tests.cluster.leftovers import assert_nothing_left, host_state, kill_up_after, start_up
 
 pytestmark = pytest.mark.cluster
 
@@ -172,6 +173,20 @@ def test_killed_up_is_removed(provider: LocalProvider, local_settings: Settings,
     assert host_state(local_settings) == before
 
 
+def test_cluster_outlives_its_maker(provider: LocalProvider, local_settings: Settings) -> None:
+    """A cluster that is up survives the death of the process that made it and of that one's whole process group."""
+    maker = start_up(local_settings, "orphan", control_plane_only=True)
+    assert maker.stdout
+    assert "UP\n" in iter(maker.stdout.readline, "")
+    os.killpg(maker.pid, signal.SIGKILL)
+    maker.communicate()
+    try:
+        assert provider.attach("orphan").name == "orphan"
+    finally:
+        provider.down("orphan", progress=print)
+    assert_nothing_left(clusters_dir(local_settings.state_dir) / "orphan")
+
+
 def test_next_up_sweeps_what_a_killed_one_left(provider: LocalProvider, local_settings: Settings) -> None:
     """What a killed `up` left is removed by the next `up` of another cluster."""
     root = clusters_dir(local_settings.state_dir) / "stale"
@@ -181,6 +196,18 @@ def test_next_up_sweeps_what_a_killed_one_left(provider: LocalProvider, local_se
         assert_nothing_left(root)
     finally:
         provider.down("sweeper", progress=print)
+
+
+@pytest.mark.parametrize("below", ["/var/lib", "/run"])
+def test_state_directory_may_be_anywhere(local_settings: Settings, below: str) -> None:
+    """The state directory may lie where the cluster's processes see private directories."""
+    with tempfile.TemporaryDirectory(prefix="k8s-e2e-test-", dir=below) as state:
+        provider = LocalProvider(local_settings.model_copy(update={"state_dir": Path(state)}))
+        try:
+            provider.up("hidden", control_plane_only=True, progress=print)
+        finally:
+            provider.down("hidden", progress=print)
+        assert_nothing_left(clusters_dir(Path(state)) / "hidden")
 
 
 def test_cluster_whose_directory_is_deleted_ends(provider: LocalProvider, local_settings: Settings) -> None:

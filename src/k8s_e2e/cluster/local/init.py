@@ -54,26 +54,32 @@ def run(root: Path, plan: dict[str, Any]) -> NoReturn:
 
 def lay_out(root: Path, needs: list[Path]) -> None:
     """Make the file system, network and host name that the components see."""
-    private = {each: root / "private" / each.strip("/").replace("/", "-") for each in HIDDEN}
-    for directory in private.values():
-        directory.mkdir(parents=True, exist_ok=True)
     namespaces.mount_proc()
-    with namespaces.Kept(needs, HIDDEN) as kept:
-        inside = os.open(root, os.O_PATH)
-        for hidden, directory in private.items():
-            if hidden != "/run":
-                namespaces.bind(directory, hidden)
-        namespaces.mount_tmpfs("/run")
+    with namespaces.Kept(needs, HIDDEN) as kept, contextlib.ExitStack() as opened:
+        inside = _opened(root, opened)
+        # All are opened before the first is hidden: they may lie below each other.
+        private = {each: _opened(root / "private" / each.strip("/").replace("/", "-"), opened) for each in HIDDEN}
+        for hidden, handle in private.items():
+            if hidden == "/run":
+                namespaces.mount_tmpfs(hidden)
+            else:
+                namespaces.bind(f"/proc/self/fd/{handle}", hidden)
         kept.show()
         INSIDE.mkdir()
         namespaces.bind(f"/proc/self/fd/{inside}", INSIDE)
-        os.close(inside)
     for needed in ("/run/netns", "/run/lock"):
         Path(needed).mkdir(exist_ok=True)
     namespaces.replace_files(INSIDE / "private" / "sysctl", _PRIVATE_SYSCTLS)
     namespaces.share_mounts()
     namespaces.set_hostname(NODE)
     namespaces.set_up_network(NODE_IP, NODE_GATEWAY)
+
+
+def _opened(directory: Path, opened: contextlib.ExitStack) -> int:
+    directory.mkdir(parents=True, exist_ok=True)
+    handle = os.open(directory, os.O_PATH | os.O_CLOEXEC)
+    opened.callback(os.close, handle)
+    return handle
 
 
 class Boot:
