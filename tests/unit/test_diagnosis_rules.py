@@ -93,6 +93,40 @@ def test_crash_names_its_last_words(tmp_path):
     assert finding.next_command == "tail -n 40 k8s/logs/deploy-users-9a-c3/main.previous.txt"
 
 
+def test_a_crash_loop_without_a_probe_is_found_after_its_deletion(tmp_path):
+    """A container that is ready for a moment at each start, and whose pod is deleted in the end, still crashed."""
+    builder = made.green(tmp_path)
+    deployment = builder.deployment(50, "shop", available=0)
+    rs = builder.replica_set(50, "shop-1", deployment)
+    for second, restarts in ((51, 0), (53, 1)):
+        ended = {"terminated": {"exitCode": 2, "reason": "Error", "finishedAt": made.at(second + 1)[:19] + "Z"}}
+        builder.pod(second, "shop-1-a", owner=rs, ready=True, restarts=restarts)
+        builder.pod(second + 1.1, "shop-1-a", owner=rs, state=ended, restarts=restarts)
+    pod = builder.pod(72, "shop-1-a", owner=rs, state=ended, restarts=1)
+    pod["metadata"]["deletionTimestamp"] = made.at(72)
+    builder.object(73, pod)
+    builder.object(74, pod, "DELETED")
+    made.fail(builder, hopeless="Deployment shop: container main ended with exit code 2")
+    finding = top(builder)
+    assert (finding.id, finding.severity) == ("crash:Deployment/shop/main", "error")
+
+
+def test_a_container_that_came_back_is_no_cause(tmp_path):
+    """A single restart that was over before the step failed is information, and the step is told as not explained."""
+    builder = made.green(tmp_path)
+    deployment = builder.deployment(32, "shop", available=0)
+    rs = builder.replica_set(32, "shop-1", deployment)
+    ended = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": made.at(34)}}
+    builder.pod(34.5, "shop-1-a", owner=rs, last=ended, restarts=1)
+    builder.pod(36, "shop-1-a", owner=rs, last=ended, restarts=1, ready=True)
+    builder.deployment(36, "shop", available=1)
+    made.fail(builder, last_seen="shop says Building")
+    assert [(finding.id.split(":")[0], finding.severity) for finding in found(builder).findings] == [
+        ("step", "error"),
+        ("crash", "info"),
+    ]
+
+
 def test_out_of_memory(tmp_path):
     """A container killed for memory is told apart from one that crashed."""
     builder = made.green(tmp_path)

@@ -29,13 +29,13 @@ class Candidate:
     """A finding before ranking.
 
     ``touches`` names the objects (`Kind/name`) whose trouble it would explain; ``wide`` says that it also explains what
-    was never made at all, as the denial of a controller does. ``recovered``: the trouble was over by itself.
+    was never made at all, as the denial of a controller does. ``over`` is when the trouble ended by itself.
     """
 
     finding: Finding
     level: int
     touches: frozenset[str] = field(default_factory=frozenset)
-    recovered: bool = False
+    over: str = ""
     wide: bool = False
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from k8s_e2e.base import clock
 from k8s_e2e.diagnosis.observed import Observed
 
 _MANY = 20  # an owner chain longer than this is a cycle or nonsense
@@ -46,8 +47,8 @@ class Tracked:
     @property
     def created(self) -> str:
         """``metadata.creationTimestamp`` if known, else when it was first seen."""
-        stamp = mapping(self.last, "metadata").get("creationTimestamp")
-        return stamp if isinstance(stamp, str) and stamp else (self.revisions[0].seen if self.revisions else "")
+        made = stamp(mapping(self.last, "metadata").get("creationTimestamp"))
+        return made or (self.revisions[0].seen if self.revisions else "")
 
 
 class Objects:
@@ -144,6 +145,14 @@ def listing(value: Any, *keys: str) -> list[dict[str, Any]]:
     parent = mapping(value, *keys[:-1])
     items = parent.get(keys[-1])
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def stamp(value: Any) -> str:
+    """Return a time of Kubernetes in the kit's own form, so that times compare as text; empty where it is none."""
+    try:
+        return clock.normal(value) if isinstance(value, str) else ""
+    except ValueError:
+        return ""
 
 
 def condition(obj: dict[str, Any], kind: str) -> dict[str, Any]:

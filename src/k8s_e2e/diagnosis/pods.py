@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from k8s_e2e.diagnosis.objects import Objects, Revision, Tracked, condition, listing, mapping
+from k8s_e2e.diagnosis.objects import Objects, Revision, Tracked, condition, listing, mapping, stamp
+
+_ON_ITS_WAY = ("ContainerCreating", "PodInitializing", "")
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,19 @@ class Pod:
         return self.phase == "Succeeded"
 
     @property
+    def deleted_in_order(self) -> bool:
+        """Whether it was ready when somebody deleted it, or still on its way there."""
+        if not self.deleting:
+            return False
+        if self.ready:
+            return not self.ready[-1][1] or self.ready[-1][1] >= self.deleting
+        bad = [wait for container in self.containers for wait in container.waits if wait.reason not in _ON_ITS_WAY]
+        return not bad and not any(end.code and not end.stopping for one in self.containers for end in one.exits)
+
+    @property
     def problem(self) -> str:
         """What is wrong with it at the end, in a few words; empty = nothing."""
-        if self.is_ready or self.finished or (self.deleting and self.ready):
+        if self.is_ready or self.finished or self.deleted_in_order:
             return ""
         if self.unschedulable and not self.scheduled:
             return f"unschedulable: {self.unschedulable.message}"
@@ -93,9 +105,19 @@ class Pod:
                 return f"{container.name} {container.state}"
         return f"never ready ({self.phase or 'unknown'})" if not self.ready else "no longer ready"
 
-    def ready_after(self, time: str) -> bool:
-        """Whether it was ready at some moment after ``time``."""
-        return any(not end or end > time for _, end in self.ready)
+    def ready_after(self, time: str) -> str:
+        """Return the first moment after ``time`` at which it was ready, empty if there was none."""
+        return next((max(since, time) for since, until in self.ready if not until or until > time), "")
+
+    def stays_ready_after(self, time: str) -> str:
+        """Return when it got ready after ``time`` and then stayed so to its end, empty if it did not.
+
+        A container without a readiness probe is ready for a moment each time it is started.
+        """
+        if not self.ready or self.ready[-1][0] < time[:19]:
+            return ""
+        since, until = self.ready[-1]
+        return since if not until or (self.deleting and until >= self.deleting) else ""
 
 
 def pods(objects: Objects) -> list[Pod]:
@@ -130,10 +152,10 @@ def _pod(objects: Objects, tracked: Tracked) -> Pod:
 def _read_pod(pod: Pod, revision: Revision) -> None:
     deleting = mapping(revision.object, "metadata").get("deletionTimestamp")
     if deleting and not pod.deleting:
-        pod.deleting = revision.seen or str(deleting)
+        pod.deleting = revision.seen or stamp(deleting)
     scheduled = condition(revision.object, "PodScheduled")
     if scheduled.get("status") == "True":
-        pod.scheduled = pod.scheduled or str(scheduled.get("lastTransitionTime") or revision.seen)
+        pod.scheduled = pod.scheduled or stamp(scheduled.get("lastTransitionTime")) or revision.seen
     elif scheduled.get("status") == "False":
         since = pod.unschedulable.since if pod.unschedulable else revision.seen
         reason, message = str(scheduled.get("reason", "")), str(scheduled.get("message", ""))
@@ -147,8 +169,8 @@ def _read_pod(pod: Pod, revision: Revision) -> None:
 
 def _moment(entry: dict[str, Any], revision: Revision) -> str:
     """When a condition changed: our clock where we watched (microseconds), the server's seconds otherwise."""
-    stamp = str(entry.get("lastTransitionTime") or "")
-    return revision.seen if revision.seen and revision.pointer.startswith("k8s/history") else stamp or revision.seen
+    changed = stamp(entry.get("lastTransitionTime"))
+    return revision.seen if revision.seen and revision.pointer.startswith("k8s/history") else changed or revision.seen
 
 
 def _read_containers(pod: Pod, known: dict[str, Container], revision: Revision) -> None:
@@ -181,8 +203,8 @@ def _read_state(pod: Pod, container: Container, state: dict[str, Any], revision:
             code,
             signal,
             str(ended.get("message", "")),
-            str(ended.get("startedAt") or ""),
-            str(ended.get("finishedAt") or revision.seen),
+            stamp(ended.get("startedAt")),
+            stamp(ended.get("finishedAt")) or revision.seen,
             bool(pod.deleting),
             revision.pointer,
         )

@@ -21,7 +21,7 @@ def rank(facts: Facts, candidates: list[Candidate]) -> list[Finding]:
     """
     passed = facts.verdict.word == "passed"
     if passed:
-        candidates = [one for one in candidates if one.level == CAUSE and not one.recovered and not one.wide]
+        candidates = [one for one in candidates if one.level == CAUSE and not one.over and not one.wide]
     related = _related(facts)
     judged = [_judge(facts, one, passed=passed, near=bool(one.touches & related)) for one in candidates]
     judged.sort(key=lambda one: _key(one, related))
@@ -62,7 +62,7 @@ def _with_dependencies(facts: Facts, refs: set[str]) -> frozenset[str]:
 
 def _judge(facts: Facts, one: Candidate, *, passed: bool, near: bool) -> Candidate:
     severity: Severity = one.finding.severity
-    if passed or one.recovered:
+    if passed or (one.over and one.over <= (facts.failure_end or one.over)):
         severity = "info"
     elif _after_failure(facts, one.finding) and not near:
         severity = "warning"  # it began after the failure: no cause of it

@@ -136,7 +136,7 @@ def _stretches(pod: Pod, created: float, end: float) -> Iterator[TimelineItem]:
         yield _stretch(pod, "ready", ready, max(ready, unready), "ok")
         at, word, status = unready, "not ready", "warning"
     if at < end:
-        word, status = ("stopping", "") if pod.deleting and pod.ready else ("not ready", "failed")
+        word, status = ("stopping", "") if pod.deleted_in_order else ("not ready", "failed")
         yield _stretch(pod, word, at, end, status)
 
 

@@ -36,7 +36,7 @@ def find(facts: Facts) -> Iterator[Candidate]:
                     next_command=f"grep -n {pod.name} k8s/events.txt",
                     fix=f"create {missing}, or mend the reference to it",
                 )
-                yield Candidate(finding, CAUSE, facts.around(pod.tracked), recovered=pod.ready_after(since))
+                yield Candidate(finding, CAUSE, facts.around(pod.tracked), over=pod.ready_after(since))
 
 
 def _said(facts: Facts, pod: Pod) -> Iterator[tuple[str, str, str]]:

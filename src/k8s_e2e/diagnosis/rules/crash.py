@@ -55,7 +55,7 @@ def _crashed(facts: Facts, pod: Pod, container: Container, ends: list[Exit], abo
     end = oom or ends[0]
     words = facts.last_words(pod.name, container.name)
     telling = _telling(words)
-    what = f"container {container.name} of {about}"
+    what = f"Container {container.name} of {about}"
     if oom:
         rule, title, fix = "oom", f"{what} ran out of memory", "raise its memory limit, or let it use less"
     elif end.reason in _CANNOT_START or end.code in (126, 127, 128):
@@ -74,7 +74,7 @@ def _crashed(facts: Facts, pod: Pod, container: Container, ends: list[Exit], abo
         time=end.finished,
         detail=one_line(
             f"image {container.image}, {container.restarts} restart(s); {end.reason or 'ended'} "
-            f"with {end.code}; {said or 'it left no last words'}"
+            f"with exit code {end.code}; {said or 'it left no last words'}"
         ),
         because=[f"{pod.tracked.ref}: {container.state or 'ended'}, {container.restarts} restart(s)"],
         evidence=[end.pointer, *([telling.pointer] if telling else [])],
@@ -82,8 +82,9 @@ def _crashed(facts: Facts, pod: Pod, container: Container, ends: list[Exit], abo
         next_command=f"tail -n 40 {_file(telling)}" if telling else f"grep -n {pod.name} k8s/events.txt",
         fix=fix,
     )
-    healthy = (pod.is_ready or bool(pod.deleting and pod.ready)) and container.restarts < _STEADY
-    return Candidate(finding, CAUSE, facts.around(pod.tracked), recovered=healthy or pod.finished)
+    last = ends[-1].finished
+    over = last if pod.finished else pod.stays_ready_after(last) if container.restarts < _STEADY else ""
+    return Candidate(finding, CAUSE, facts.around(pod.tracked), over=over)
 
 
 def _unstartable(facts: Facts, pod: Pod, container: Container, about: str) -> Candidate:
@@ -92,7 +93,7 @@ def _unstartable(facts: Facts, pod: Pod, container: Container, about: str) -> Ca
         id=f"entrypoint:{about}/{container.name}",
         severity="error",
         fault="product",
-        title=f"container {container.name} of {about} cannot be started",
+        title=f"Container {container.name} of {about} cannot be started",
         object=about,
         time=wait.since,
         detail=one_line(wait.message),
@@ -102,7 +103,7 @@ def _unstartable(facts: Facts, pod: Pod, container: Container, about: str) -> Ca
         next_command=f"grep -n {pod.name} k8s/events.txt",
         fix="mend the command, mount or security setting that the runtime's message names",
     )
-    return Candidate(finding, CAUSE, facts.around(pod.tracked), recovered=pod.ready_after(wait.since))
+    return Candidate(finding, CAUSE, facts.around(pod.tracked), over=pod.ready_after(wait.since))
 
 
 def _telling(words: list[LogLine]) -> LogLine | None:

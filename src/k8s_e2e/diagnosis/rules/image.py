@@ -68,7 +68,7 @@ def _candidate(facts: Facts, pod: Pod, container: Container, waits: list[Wait], 
         next_command=f"grep -n {pod.name} k8s/events.txt",
         fix=fix,
     )
-    return Candidate(finding, CAUSE, facts.around(pod.tracked), recovered=pod.ready_after(finding.time))
+    return Candidate(finding, CAUSE, facts.around(pod.tracked), over=pod.ready_after(finding.time))
 
 
 def _why(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import CAUSE, CONSEQUENCE, Candidate, Facts
 from k8s_e2e.diagnosis.logs import describe, read
-from k8s_e2e.diagnosis.objects import Tracked, condition, mapping
+from k8s_e2e.diagnosis.objects import Tracked, condition, mapping, stamp
 from k8s_e2e.model.evidence import Action
 from k8s_e2e.model.story import Finding
 
@@ -128,7 +128,7 @@ def _condition(facts: Facts, tracked: Tracked) -> Iterator[Candidate]:
         fault="data" if level == CAUSE else "unknown",
         title=f"{tracked.ref} {words}{': ' + why if why else ''}",
         object=tracked.ref,
-        time=str(entry.get("lastTransitionTime") or tracked.created),
+        time=stamp(entry.get("lastTransitionTime")) or tracked.created,
         because=[f"{tracked.ref} {words}"],
         evidence=[tracked.pointer],
         disproof="a later revision of it that is Ready",

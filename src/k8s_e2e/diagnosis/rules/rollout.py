@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import CAUSE, CONSEQUENCE, Candidate, Facts
-from k8s_e2e.diagnosis.objects import Tracked, condition, mapping
+from k8s_e2e.diagnosis.objects import Tracked, condition, mapping, stamp
 from k8s_e2e.model.story import Finding
 
 
@@ -38,7 +38,7 @@ def _unavailable(facts: Facts, workload: Tracked, state: str) -> Candidate:
         fault="unknown",
         title=f"{workload.ref} is not available: {state}{' (progress deadline exceeded)' if late else ''}",
         object=workload.ref,
-        time=str(progressing.get("lastUpdateTime") or workload.created),
+        time=stamp(progressing.get("lastUpdateTime")) or workload.created,
         detail=one_line("; ".join([*problems, said] if problems or said else ["no pod of it was seen"])),
         because=problems[:3] or [f"{workload.ref} has no pod"],
         evidence=[workload.pointer, *[pod.tracked.pointer for pod in pods if pod.problem][:2]],

@@ -45,7 +45,7 @@ def _unschedulable(facts: Facts) -> Iterator[Candidate]:
             next_command=f"grep -n {pod.name} k8s/events.txt",
             fix="lower the pod's requests, or give the cluster what the scheduler's message asks for",
         )
-        yield Candidate(finding, CAUSE, facts.around(pod.tracked), recovered=bool(pod.scheduled))
+        yield Candidate(finding, CAUSE, facts.around(pod.tracked), over=pod.scheduled)
 
 
 def _refused(facts: Facts) -> Iterator[Candidate]:
@@ -78,7 +78,7 @@ def _refused(facts: Facts) -> Iterator[Candidate]:
             finding,
             CAUSE,
             facts.around(tracked),
-            recovered=created is not None and created.value.time > last.value.time,
+            over=created.value.time if created is not None and created.value.time > last.value.time else "",
         )
 
 
