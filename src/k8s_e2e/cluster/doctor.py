@@ -86,7 +86,7 @@ def _kernel(settings: Settings) -> Iterator[Check]:
     home = assets.home_of(bundles.bundle_of("netfilter"), settings)
     nft = str(home / "bin" / "nft") if record else shutil.which("nft") or ""
     with tempfile.TemporaryDirectory(prefix="k8s-e2e-probe-") as scratch:
-        probe = [sys.executable, "-m", "k8s_e2e.cluster.local.probe", scratch, *([nft] if nft else [])]
+        probe = [sys.executable, "-P", "-m", "k8s_e2e.cluster.local.probe", scratch, *([nft] if nft else [])]
         source = str(Path(__file__).resolve().parents[2])
         try:
             said = process.run(probe, timeout_s=_PROBE_S, env={"PYTHONPATH": source}).stdout

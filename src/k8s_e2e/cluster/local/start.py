@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -30,7 +31,7 @@ class Start:
         try:
             self._pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-m", LAUNCHER, str(directory.root), "3"],
+                [sys.executable, "-P", "-m", LAUNCHER, str(directory.root), "3"],  # -P: nothing is imported from here
                 {**os.environ, "PYTHONPATH": str(SOURCE)},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, reads, 0),
@@ -39,6 +40,8 @@ class Start:
                     (os.POSIX_SPAWN_DUP2, listener.fileno(), 3),
                 ],
                 setsid=True,  # survives the end of our terminal, process group and process
+                setsigmask=[],
+                setsigdef=[signal.SIGCHLD, signal.SIGINT, signal.SIGTERM],
             )
         finally:
             for handle in (reads, writes, log):

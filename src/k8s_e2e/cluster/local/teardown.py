@@ -22,13 +22,12 @@ def processes(root: Path) -> list[int]:
     Every other process of the cluster ends with PID 1, so these two are all there is to find. No file has to be
     trusted for it.
     """
-    wanted = [b"-m", LAUNCHER.encode(), os.fsencode(root)]
+    wanted = b"\0-m\0" + LAUNCHER.encode() + b"\0" + os.fsencode(root) + b"\0"
     found = []
     for entry in _PROC.iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError):
-                argv = (entry / "cmdline").read_bytes().split(b"\0")
-                if argv[1:4] == wanted:
+                if wanted in (entry / "cmdline").read_bytes():
                     found.append(int(entry.name))
     return sorted(found, key=lambda pid: (_started(pid), pid))
 
