@@ -114,11 +114,13 @@ def test_the_gateways_configuration_can_be_waited_for(client: httpx.Client) -> N
     assert held.headers["preference-applied"] == "wait=1"
     assert time.monotonic() - started >= 1
     value = spec(component(), ingress={"routes": [{"path": "/u", "targetComponent": "users"}]})
-    threading.Timer(0.3, lambda: _reconcile(client, value)).start()
+    later = threading.Timer(0.3, lambda: _reconcile(client, value))
+    later.start()
     started = time.monotonic()
     woken = client.get("/v1/gateway-config", headers={**known, "Prefer": "wait=20"})
     assert woken.json()["routing"]["routes"][0]["upstream_url"] == "http://svc-users:8080"
     assert time.monotonic() - started < 10
+    later.join()
 
 
 _WRONG: list[tuple[str, str, dict[str, Any], int, str]] = [

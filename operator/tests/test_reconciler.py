@@ -9,7 +9,9 @@ import pytest
 from harness import Harness, RecordingApplier
 from specs import component, contents, spec
 
+from turbo_operator.actions import ActionLog
 from turbo_operator.applier import NoopApplier, Result
+from turbo_operator.core import names
 from turbo_operator.core.desired import ObjectKey
 from turbo_operator.core.plan import Action
 
@@ -297,3 +299,42 @@ def test_a_graph_under_a_wrong_name_is_refused(harness: Harness, applier: Record
     harness.reconciler.reconcile("other")
     assert applier.writes == []
     assert "must be 'env-1'" in harness.status("other")["conditions"][0]["message"]
+
+
+def test_r24_memory_does_not_grow_with_reconciles(harness: Harness) -> None:
+    """After a thousand updates and the deletion of each graph, as much is remembered as after ten."""
+    harness.actions = ActionLog(kept=50)
+    harness.reconciler._actions = harness.actions
+    sizes = []
+    for round_ in range(300):
+        name = harness.put(spec(component(env={"A": str(round_)}), environment=f"env-{round_}"))
+        harness.reconciler.reconcile(name)
+        harness.put(spec(component(env={"B": str(round_)}), environment=f"env-{round_}"))
+        harness.reconciler.reconcile(name)
+        harness.drop(name)
+        for kind, prefix in names.PREFIXES.items():
+            obj = harness.stores[kind].get(f"{prefix}users")
+            assert obj is not None
+            harness.stores[kind].deleted(f"{prefix}users", obj["metadata"]["uid"])
+        harness.reconciler._applier.memory.objects.clear()  # type: ignore[attr-defined]
+        harness.reconciler.reconcile(name)
+        harness.reconciler.queue.succeeded(name)
+        if round_ in {10, 299}:
+            remembered = (harness.reconciler._memories, harness.reconciler._specs, harness.reconciler._claims)
+            sizes.append([len(memory) for memory in remembered])
+    assert sizes[0] == sizes[1] == [0, 0, 0]
+    assert len(harness.actions.since(0)) == 50
+    assert len(harness.reconciler.queue._heap) <= 8 * (len(harness.reconciler.queue._due) + 8)
+
+
+def test_an_outage_is_not_waited_for_object_by_object(harness: Harness, applier: RecordingApplier) -> None:
+    """When nothing answers any more the rest of a large graph is left for the next try."""
+    applier.fault = lambda _: Result("failed", 0, message="connection refused")
+    name = harness.put(spec(*(component(f"c{n}") for n in range(200))))
+    harness.reconciler.reconcile(name)
+    assert 16 <= len(applier.writes) <= 60
+    assert harness.status()["phase"] == "Degraded"
+    applier.fault = None
+    harness.now += 2
+    harness.reconciler.reconcile(name)
+    assert harness.status()["phase"] == "Running"

@@ -5,7 +5,9 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,11 +30,24 @@ from turbo_operator.workqueue import FairPool, WorkQueue
 _RESYNC_S = 300.0
 """Every graph is compared again that often, also when nothing was heard: a safety net, not the mechanism."""
 _STUCK_S = 120.0
+_OUTAGE = 16
+"""After so many writes in a row without any answer the rest is left for later: it would only wait, too."""
 
 log = logging.getLogger(__name__)
 
 Tell = Callable[[Object, str, str, str], None]
 """Called with (APIGraph, Normal or Warning, reason, message)."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """What one reconcile writes for, and how many of its writes in a row got no answer at all."""
+
+    obj: Object
+    graph: Graph
+    memory: GraphMemory
+    context: Any
+    unanswered: int = 0
 
 
 class Reconciler:
@@ -93,7 +108,7 @@ class Reconciler:
     def stuck(self) -> str | None:
         """Why the loop counts as stuck, None if it is not: a dead worker, or work and no progress for two minutes."""
         if self._pool is not None and not self._stopping.is_set():
-            dead = [thread.name for thread in self._workers if not thread.is_alive()]
+            dead = [each.name for each in self._workers if each.ident is not None and not each.is_alive()]
             if dead:
                 return f"worker threads are gone: {', '.join(dead)}"
             idle_s = self._clock() - self._alive_at
@@ -263,18 +278,15 @@ class Reconciler:
             with tracer.start_as_current_span("plan", start_time=started_ns):
                 pass  # it is done; now it is known to be worth a span
             records = [self._actions.record(graph.environment_id, action, "skipped") for action in news]
-            records += self._write_all(obj, graph, memory, due, trace.set_span_in_context(span))
+            records += self._write_all(_Work(obj, graph, memory, trace.set_span_in_context(span)), due)
             failed = [record for record in records if record["outcome"] not in {"ok", "skipped"}]
             if failed:
                 span.set_status(trace.StatusCode.ERROR, f"{len(failed)} of {len(due)} writes failed")
         self._announce(obj, records)
         return records
 
-    def _write_all(
-        self, obj: Object, graph: Graph, memory: GraphMemory, due: list[Action], context: Any
-    ) -> list[Record]:
+    def _write_all(self, work: _Work, due: list[Action]) -> list[Record]:
         """Creates and updates component by component and in order within each, then deletes likewise."""
-        assert self._pool is not None or self._stopping.is_set()
         records: list[Record] = []
         for deleting in (False, True):
             chains: dict[str, list[Action]] = defaultdict(list)
@@ -282,29 +294,30 @@ class Reconciler:
                 if (action.verb == "Delete") == deleting:
                     chains[action.component].append(action)
             futures = [
-                self._pool.submit(graph.name, partial(self._write_chain, obj, graph, memory, chain, context))
+                self._pool.submit(work.graph.name, partial(self._write_chain, work, chain))
                 for chain in chains.values()
                 if self._pool is not None
             ]
             for future in futures:
-                if not future.cancelled():
+                with suppress(CancelledError):  # the operator stops
                     records += future.result()
         return records
 
-    def _write_chain(
-        self, obj: Object, graph: Graph, memory: GraphMemory, chain: list[Action], context: Any
-    ) -> list[Record]:
+    def _write_chain(self, work: _Work, chain: list[Action]) -> list[Record]:
         records: list[Record] = []
         for action in chain:
-            if self._stopping.is_set() or not self._current(obj):
+            if self._stopping.is_set() or not self._current(work.obj) or work.unanswered >= _OUTAGE:
                 break
             config = ("ConfigMap", names.PREFIXES["ConfigMap"] + action.component)
-            if action.kind == "Deployment" and action.verb != "Delete" and self._unsettled(memory, config):
-                memory.hold(action, f"waits for ConfigMap {config[1]}")
+            if action.kind == "Deployment" and action.verb != "Delete" and self._unsettled(work.memory, config):
+                work.memory.hold(action, f"waits for ConfigMap {config[1]}")
                 continue
-            records.append(self._write(graph, memory, action, context))
+            record = self._write(work, action)
+            records.append(record)
             self._alive_at = self._clock()
-            if records[-1]["outcome"] == "conflict":
+            answered = record["http_status"] or record["outcome"] == "ok"
+            work.unanswered = 0 if answered else work.unanswered + 1
+            if record["outcome"] == "conflict":
                 break  # somebody else was faster: whoever has the ConfigMap has the component
         return records
 
@@ -323,9 +336,9 @@ class Reconciler:
             and present["metadata"].get("generation") == obj["metadata"].get("generation")
         )
 
-    def _write(self, graph: Graph, memory: GraphMemory, action: Action, context: Any) -> Record:
+    def _write(self, work: _Work, action: Action) -> Record:
         attributes = {"k8s.object.name": action.name, "turbo.action": action.verb}
-        with tracer.start_as_current_span(f"apply {action.kind}", context=context, attributes=attributes) as span:
+        with tracer.start_as_current_span(f"apply {action.kind}", context=work.context, attributes=attributes) as span:
             started = time.perf_counter()
             result = self._applier.write(action)
             duration_s = time.perf_counter() - started
@@ -335,7 +348,7 @@ class Reconciler:
             metrics.WRITE_SECONDS.labels(kind=action.kind).observe(duration_s)
             # Logged before anybody can see its effect in a status.
             record = self._actions.record(
-                graph.environment_id,
+                work.graph.environment_id,
                 action,
                 result.outcome,
                 http_status=result.http_status,
@@ -343,7 +356,7 @@ class Reconciler:
                 duration_s=duration_s,
                 span=span,
             )
-            self._take_result(memory, action, result)
+            self._take_result(work.memory, action, result)
             return record
 
     def _take_result(self, memory: GraphMemory, action: Action, result: Result) -> None:

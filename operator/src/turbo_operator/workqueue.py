@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from turbo_operator import metrics
 
 T = TypeVar("T")
+_SLACK = 8
 
 
 class WorkQueue:
@@ -38,9 +39,15 @@ class WorkQueue:
             if key in self._working:
                 self._again[key] = min(due, self._again.get(key, due))
             elif due < self._due.get(key, float("inf")):
-                self._due[key] = due
-                heapq.heappush(self._heap, (due, key))
-                self._condition.notify()
+                self._push(key, due)
+
+    def _push(self, key: str, due: float) -> None:
+        self._due[key] = due
+        heapq.heappush(self._heap, (due, key))
+        if len(self._heap) > _SLACK * (len(self._due) + _SLACK):
+            self._heap = [(at, each) for each, at in self._due.items()]  # without what was superseded
+            heapq.heapify(self._heap)
+        self._condition.notify()
 
     def get(self) -> str | None:
         """The next key that is due; None once the queue is stopped. Call `done` with it."""
@@ -64,9 +71,7 @@ class WorkQueue:
             self._working.discard(key)
             due = self._again.pop(key, None)
             if due is not None:
-                self._due[key] = due
-                heapq.heappush(self._heap, (due, key))
-                self._condition.notify()
+                self._push(key, due)
 
     def failed(self, key: str, at_least_s: float = 0.0) -> float:
         """Work on `key` again after its backoff, which doubles each time; returns the wait in seconds."""

@@ -159,6 +159,7 @@ class KubeClient:
                 raise _api_error(response.status, response.headers, response.data)
             yield from _lines(response)
         except urllib3.exceptions.HTTPError as error:
+            self._drop_idle(error)
             raise Unreachable(f"watch {path}: {type(error).__name__}: {error}", sent=True) from error
         except ValueError as error:
             raise Unreachable(f"watch {path}: a line is not JSON: {error}", sent=True) from error
@@ -188,11 +189,17 @@ class KubeClient:
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
             raise Unreachable(f"{method} {path}: {error}", sent=False) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            self._drop_idle(error)
             raise Unreachable(f"{method} {path}: {type(error).__name__}: {error}", sent=True) from error
         except Exception as error:
             if type(error).__module__ == "kubernetes.client.exceptions":  # the transport's name for TLS errors
                 raise Unreachable(f"{method} {path}: {getattr(error, 'reason', error)}", sent=False) from error
             raise
+
+    def _drop_idle(self, error: Exception) -> None:
+        """Where one connection has gone silent the idle ones most likely have too: they are not tried one by one."""
+        if isinstance(error, urllib3.exceptions.TimeoutError):
+            self._transport.pool_manager.clear()
 
     def _token(self) -> str | None:
         """The Authorization header. Asking the configuration costs 1.7 ms, so the answer is kept for some seconds."""
