@@ -32,7 +32,7 @@ _ATTACH_S = 20.0  # an API server that is started again is back by then
 _REQUEST_S = 5.0
 _ANEW = "`k8s-e2e down`, then `k8s-e2e up`"
 _MODPROBE_S = 10.0
-_SYSTEM_PROGRAMS = {"ip": "iproute2"}
+_SYSTEM_PROGRAMS = {"ip": "iproute2", "mount": "mount"}  # called by the launcher and kubelet; their packages
 _NODE_ASSETS = ("containerd", "ctr", "containerd-shim-runc-v2", "runc", "cni", "netfilter", *addons.ASSETS)
 
 
@@ -69,7 +69,7 @@ class LocalProvider:
             self._remove(directory)
             with_node = () if control_plane_only else (*components.NODE_PROGRAMS, *_NODE_ASSETS)
             if not control_plane_only:
-                _filter_bridges(progress)
+                self._filter_bridges(progress)
             assets = asset_store.ensure({*components.CONTROL_PLANE, "kubectl", *with_node}, self._settings, progress)
             try:
                 self._make(directory, assets, control_plane_only=control_plane_only, progress=progress)
@@ -155,6 +155,13 @@ class LocalProvider:
         finally:
             start.close()
 
+    def _filter_bridges(self, progress: Progress) -> None:
+        """Load the module without which a Service does not answer pods of its own node; others are loaded on use."""
+        if not Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists():
+            system_packages.ensure({"modprobe": "kmod"}, self._settings, progress)
+            progress("loading the kernel module br_netfilter")
+            process.run(["modprobe", "br_netfilter"], timeout_s=_MODPROBE_S)
+
     def _sweep(self, progress: Progress) -> None:
         """Remove what clusters left that ended without `down`: their creator was killed, the machine restarted."""
         for root in sorted(self._clusters.iterdir()):
@@ -227,13 +234,6 @@ def _versions(assets: Assets) -> dict[str, str]:
     named = {"kubernetes": "kube-apiserver", "etcd": "etcd", "coredns": "coredns", "containerd": "containerd"}
     named |= {"runc": "runc", "cni-plugins": "cni"}
     return {name: assets.versions[asset] for name, asset in named.items() if asset in assets.versions}
-
-
-def _filter_bridges(progress: Progress) -> None:
-    """Load the module without which a Service does not answer pods of its own node; all others are loaded on use."""
-    if not Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists():
-        progress("loading the kernel module br_netfilter")
-        process.run(["modprobe", "br_netfilter"], timeout_s=_MODPROBE_S)
 
 
 def _refuse_wrong_machine() -> None:
