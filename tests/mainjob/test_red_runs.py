@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mainjob.runs import Ran, patched_profile
+from tests.mainjob.runs import ROOT, Ran, patched_profile
 
 pytestmark = [pytest.mark.mainjob, pytest.mark.timeout(900)]
 
@@ -88,7 +88,7 @@ steps:
       metadata: {name: deploy-shop, annotations: {turboengine.io/package-version: 2.0.0}}
       status: {availableReplicas: 1}
     timeout: 90s
-    for: 5s
+    for: 15s
 cleanup:
   - http: {service: envmanager, method: DELETE, path: "/v1/environments/${env}"}
 """
@@ -97,7 +97,7 @@ cleanup:
 def test_a_v2_that_crashes(red_run, tmp_path):
     """A crashing update ends the wait early; the report names the step and the crash."""
     scenario = tmp_path / "crashing.yaml"
-    scenario.write_text(CRASHING)
+    scenario.write_text(CRASHING.replace("[turbo-engine.yaml]", f"[{ROOT / 'scenarios' / 'turbo-engine.yaml'}]"))
     ran = red_run("--scenarios", scenario)
     assert ran.code == 1, ran.output
     assert "version 2 is available" in ran.first_screen

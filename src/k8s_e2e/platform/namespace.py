@@ -24,6 +24,12 @@ _WORKLOADS = (
 )
 
 
+def belongs_to(kube: Kube, namespace: str, run_id: str) -> bool:
+    """Say whether the namespace is there and was made for run ``run_id``, not for an earlier one."""
+    found = kube.get("v1", "Namespace", namespace)
+    return found is not None and found["metadata"].get("annotations", {}).get(RUN_ANNOTATION) == run_id
+
+
 def claim(kube: Kube, namespace: str, run_id: str, progress: Progress, *, timeout_s: float = GONE_TIMEOUT_S) -> None:
     """Make the namespace, fresh and with our label; return once pods can be made in it.
 

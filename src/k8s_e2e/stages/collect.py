@@ -13,6 +13,7 @@ from k8s_e2e.model.parameters import CollectParameters
 from k8s_e2e.model.profile import Profile, load_profile
 from k8s_e2e.model.run import RunRecord
 from k8s_e2e.model.settings import Settings
+from k8s_e2e.platform import namespace
 from k8s_e2e.stages import session
 from k8s_e2e.stages.outcome import recorded
 from k8s_e2e.stages.table import Table
@@ -42,7 +43,13 @@ def _collect(run: RunDir, profile: Profile, settings: Settings) -> Manifest:
         lost = Part(name="cluster", status="failed", duration_s=time.monotonic() - began, error=str(error))
         drained = _part("recorder", lambda: int(recorder.drain(run, settings)))
         return manifest.seal(run, [lost, drained])
+    run_id = io.load(run.run_json, RunRecord).run_id
     with session.opened(run, cluster, profile, settings) as opened:
+        if not namespace.belongs_to(opened.kube, profile.namespace, run_id):
+            why = f"namespace {profile.namespace} was never made for this run; what is in it is not this run's"
+            lost = Part(name="namespace", status="skipped", duration_s=time.monotonic() - began, error=why)
+            drained = _part("recorder", lambda: int(recorder.drain(run, settings)))
+            return manifest.seal(run, [lost, drained], run_id)
         # Spans arrive late, so they are asked for first: a namespace without its Jaeger cannot be asked again.
         census = _part(
             "traces", lambda: len(gate.export(run, opened.requester, profile, settings, journal.progress).data)
@@ -51,7 +58,7 @@ def _collect(run: RunDir, profile: Profile, settings: Settings) -> Manifest:
             run, cluster, profile.namespace, profile, opened.requester, settings, journal.progress
         )
     # The collector has drained the recorder, and so ended it: what is sealed is written no more.
-    return manifest.seal(run, [census, *collected.parts], io.load(run.run_json, RunRecord).run_id)
+    return manifest.seal(run, [census, *collected.parts], run_id)
 
 
 def _part(name: str, work: Callable[[], int | None]) -> Part:

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from k8s_e2e.base import process
-from k8s_e2e.base.errors import EnvironmentFailure
+from k8s_e2e.base.errors import EnvironmentFailure, WaitTimeout
 from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster.bundles import ARCHITECTURE
 from k8s_e2e.cluster.local.layout import CONTAINERD_ROOT, CONTAINERD_SOCKET
 from k8s_e2e.cluster.provider import LoadedImage
 
 _LIST_S = 30.0
-_KNOWN_S = 20.0
+_KNOWN_S = 90.0
 
 
 class NodeImages:
@@ -38,7 +38,10 @@ class NodeImages:
             missing = wanted - {image.reference for image in self.list()}
             return Pending(f"kubelet does not see {', '.join(sorted(missing))}") if missing else True
 
-        wait_for("loaded images to be usable", known, timeout_s=_KNOWN_S)
+        try:
+            wait_for("loaded images to be usable", known, timeout_s=_KNOWN_S)
+        except WaitTimeout as error:
+            raise EnvironmentFailure(error.message) from error
 
     def list(self) -> list[LoadedImage]:
         """Return the images that kubelet can use, by reference.
