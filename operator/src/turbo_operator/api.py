@@ -86,7 +86,7 @@ class Api:
     async def statuses(self, _: Request) -> Response:
         """``GET /v1/status``."""
         self._synced()
-        reports = b",".join(snapshot.encoded() for snapshot in self._operator.statuses.all())
+        reports = b",".join(snapshot.encoded for snapshot in self._operator.statuses.all())
         return Response(b'{"environments":[' + reports + b"]}", media_type="application/json")
 
     async def status(self, request: Request) -> Response:

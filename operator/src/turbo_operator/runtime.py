@@ -166,7 +166,7 @@ class Operator:
         refused = self._sync.refused.get(environment_id) if self._sync is not None else None
         snapshot = self.statuses.get(environment_id)
         if refused is None:
-            return None if snapshot is None else snapshot.encoded()
+            return None if snapshot is None else snapshot.encoded
         if snapshot is not None:
             report = {**snapshot.report, "message": f"the builder's newest graph was not taken: {refused}"}
         else:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from turbo_operator import metrics
@@ -23,6 +24,8 @@ from turbo_operator.store import Store
 from turbo_operator.workqueue import WorkQueue
 
 _COALESCE_S = 0.1
+_COALESCE_PER_COMPONENT_S = 0.001
+"""Computing a status costs 25 us a component: while a large graph is written it is done about once a second."""
 _WRITE_INTERVAL_S = 0.5
 _WRITE_INTERVAL_PER_COMPONENT_S = 0.005
 _WARNING_PHASES = frozenset({"Degraded", "Failed"})
@@ -31,7 +34,7 @@ _TOLD_PHASES = frozenset({"Running", "Degraded", "Failed"})
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """The published status of one environment."""
 
@@ -44,6 +47,7 @@ class Snapshot:
     planned: bool = True
     """Whether it rests on a comparison of this generation with the cluster, made by this process."""
 
+    @cached_property
     def encoded(self) -> bytes:
         """The report as JSON."""
         return json.dumps(self.report, ensure_ascii=False, separators=(",", ":")).encode()
@@ -95,7 +99,9 @@ class StatusKeeper:
 
     def changed(self, name: str) -> None:
         """The status of a graph may be another one."""
-        self._queue.add(name, _COALESCE_S)
+        snapshot = self._snapshots.get(name)
+        components = len(snapshot.status["componentStatuses"]) if snapshot is not None else 0
+        self._queue.add(name, max(_COALESCE_S, _COALESCE_PER_COMPONENT_S * components))
 
     def get(self, environment_id: str) -> Snapshot | None:
         """The newest status of an environment, None if there is none."""
