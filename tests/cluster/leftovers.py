@@ -26,12 +26,24 @@ def kill_up_after(settings: Settings, name: str, after_s: float, *, control_plan
 
 def start_up(settings: Settings, name: str, *, control_plane_only: bool) -> "subprocess.Popen[str]":
     """Start `up` in a process (and process group) of its own; it prints its progress, then UP, and stays."""
+    call = f"up({name!r}, control_plane_only={control_plane_only}, progress=say); say('UP'); time.sleep(600)"
+    return _start(settings, call)
+
+
+def start_down(settings: Settings, name: str) -> "subprocess.Popen[str]":
+    """Start `down` in a process of its own; return when it has begun."""
+    child = _start(settings, f"down({name!r}, progress=say)")
+    assert child.stdout
+    child.stdout.readline()
+    return child
+
+
+def _start(settings: Settings, call: str) -> "subprocess.Popen[str]":
     code = (
         "import time; from pathlib import Path; from k8s_e2e.model.settings import Settings;"
         "from k8s_e2e.cluster.local.provider import LocalProvider;"
-        f"LocalProvider(Settings(state_dir=Path({str(settings.state_dir)!r})))"
-        f".up({name!r}, control_plane_only={control_plane_only}, progress=lambda text: print(text, flush=True));"
-        "print('UP', flush=True); time.sleep(600)"
+        "say = lambda text: print(text, flush=True);"
+        f"LocalProvider(Settings(state_dir=Path({str(settings.state_dir)!r}))).{call}"
     )
     words = [sys.executable, "-c", code]
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
