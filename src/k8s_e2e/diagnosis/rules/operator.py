@@ -75,7 +75,8 @@ def _failed_writes(facts: Facts) -> Iterator[Candidate]:
         last[f"{action.resource_kind}/{action.resource_name}"] = (number, action)
     for ref, (number, action) in sorted(last.items()):
         conflict = action.action in ("Conflict", "Refuse")
-        if not conflict and action.http_status < _HTTP_ERROR and action.outcome.lower() in _DONE:
+        told = action.outcome != "" or action.http_status < _HTTP_ERROR  # deleting what is gone is done, with a 404
+        if not conflict and told and action.outcome.lower() in _DONE:
             continue
         status = f" ({action.http_status})" if action.http_status else ""
         finding = Finding(
