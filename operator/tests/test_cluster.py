@@ -318,6 +318,10 @@ def test_r15_the_builders_graphs_come_and_go(sandbox: Sandbox) -> None:
         ) as operator:
             _settled(operator)
             _settled(operator, "mine")
+            server.graphs = [spec(_idle(version="2.0.0", env={"A": "2"}), build="build-2")]
+            wait("the new build", lambda: operator.get("/v1/status/env-1")["buildId"] == "build-2")
+            _settled(operator)
+            assert (sandbox.get("ConfigMap", "cm-users") or {})["data"] == {"A": "2"}
             server.graphs = []
             wait("404", lambda: operator.client.get("/v1/status/env-1").status_code == 404)
             assert operator.phase("mine") == "Running"
@@ -325,6 +329,22 @@ def test_r15_the_builders_graphs_come_and_go(sandbox: Sandbox) -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_graph_is_written_over_http_again_and_again(sandbox: Sandbox) -> None:
+    """POST /v1/reconcile replaces the whole spec, also while statuses are being written; DELETE ends it."""
+    with sandbox.operator() as operator:
+        for n in range(6):
+            value = spec(_idle(env={f"K{n}": "x"}), build=f"build-{n}")
+            reply = operator.client.post("/v1/reconcile", json=value)
+            assert reply.status_code == 200, reply.text
+            assert reply.json()["status"]["buildId"] == f"build-{n}"
+        _settled(operator)
+        assert (sandbox.get("ConfigMap", "cm-users") or {})["data"] == {"K5": "x"}
+        assert operator.client.post("/v1/reconcile", json=spec(_idle(), unknown=1)).status_code == 400
+        assert operator.client.delete("/v1/environments/env-1").status_code == 202
+        wait("404", lambda: operator.client.get("/v1/status/env-1").status_code == 404)
+        assert not sandbox.children()
 
 
 def test_r23_sigterm_ends_in_order(sandbox: Sandbox) -> None:

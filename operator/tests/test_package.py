@@ -6,8 +6,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from turbo_operator.settings import Settings, SettingsError, load, parse_duration
 
@@ -127,3 +129,54 @@ def test_durations_are_go_style() -> None:
     assert parse_duration("1h2m3s") == 3723
     assert parse_duration("1.5s") == 1.5
     assert parse_duration("250ms") == 0.25
+
+
+def _manifests(file: str) -> list[dict[str, Any]]:
+    text = (OPERATOR.parent / "infra" / "k8s" / "base" / file).read_text()
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def test_r21_never_two_writers() -> None:
+    """One replica, and the old pod is gone before the new one starts."""
+    deployment = next(d for d in _manifests("operator-deployment.yaml") if d["kind"] == "Deployment")
+    assert deployment["spec"]["replicas"] == 1
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == "turbo-operator"
+    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= 15
+
+
+def test_rights_are_namespaced_and_least() -> None:
+    """A Role, no ClusterRole; no wildcard, no secrets, no pods, and no verb that the code does not use."""
+    documents = _manifests("operator-rbac.yaml")
+    assert [d["kind"] for d in documents] == ["ServiceAccount", "Role", "RoleBinding"]
+    assert not any("namespace" in d["metadata"] for d in documents)
+    rights = {resource: set(rule["verbs"]) for rule in documents[1]["rules"] for resource in rule["resources"]}
+    children = {"get", "list", "watch", "create", "patch", "delete"}
+    assert rights == {
+        "apigraphs": {"list", "watch", "create", "patch", "delete"},
+        "apigraphs/status": {"patch"},
+        "configmaps": children,
+        "services": children,
+        "deployments": children,
+        "events": {"create"},
+    }
+
+
+def test_the_crd_describes_every_field() -> None:
+    """`kubectl explain` has a sentence for each field of the spec and the status."""
+    crd = _manifests("apigraph-crd.yaml")[0]["spec"]
+    assert crd["names"]["shortNames"] == ["ag"]
+    (version,) = crd["versions"]
+    columns = [column["name"] for column in version["additionalPrinterColumns"] if not column.get("priority")]
+    assert columns == ["Phase", "Root Package", "Environment", "Age"]
+
+    def undescribed(schema: dict[str, Any], path: str) -> list[str]:
+        found = [] if schema.get("description") else [path]
+        for name, inner in schema.get("properties", {}).items():
+            found += undescribed(inner, f"{path}.{name}")
+        for name, inner in schema.get("items", {}).get("properties", {}).items():
+            found += undescribed(inner, f"{path}[].{name}")
+        return found
+
+    properties = version["schema"]["openAPIV3Schema"]["properties"]
+    assert undescribed(properties["spec"], "spec") + undescribed(properties["status"], "status") == []
