@@ -1,13 +1,16 @@
 """Where binaries come from, in which order, and what a damaged cache entry leads to."""
 
+import errno
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from k8s_e2e.base.errors import EnvironmentFailure, UsageError
-from k8s_e2e.cluster import assets, bundles, debian, gobuild
+from k8s_e2e.cluster import assets, bundles, debian, download, gobuild
 from k8s_e2e.model.settings import Settings
 from tests.unit.test_download import Mirror, archive
 
@@ -143,3 +146,26 @@ def test_no_debian_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         debian.unpack(["x"], tmp_path, timeout_s=1, progress=print)
     with pytest.raises(EnvironmentFailure, match="nft is not installed"):
         debian.link_system_netfilter(tmp_path / "links")
+
+
+def test_versions_long_unused_are_deleted(settings: Settings) -> None:
+    """A new entry takes the place of those of its bundle that nobody used for a month; used ones stay."""
+    home = assets.home_of(bundles.bundle_of("coredns"), settings)
+    for name, age_days in (("coredns-old", 40), ("coredns-used", 2)):
+        (home.parent / name).mkdir(parents=True)
+        record = home.parent / name / "bundle.json"
+        record.write_text("{}")
+        os.utime(record, times=(time.time() - age_days * 86400,) * 2)
+    assets.ensure(["coredns"], settings, print)
+    assert {path.name for path in home.parent.iterdir() if path.is_dir()} == {home.name, "coredns-used"}
+
+
+def test_full_disk_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No space left while a binary is fetched ends in one error that says so."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(download, "fetch", full)
+    with pytest.raises(EnvironmentFailure, match=r"cannot get coredns.*download: .*No space left on device"):
+        assets.ensure(["coredns"], settings, print)

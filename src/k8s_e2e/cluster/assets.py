@@ -25,6 +25,7 @@ from k8s_e2e.model.settings import Settings
 
 _RECORD = "bundle.json"
 _SCRATCH_KEPT_S = 24 * 3600.0
+_KEPT_S = 30 * 24 * 3600.0
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -120,10 +121,12 @@ def _make(bundle: Bundle, home: Path, settings: Settings, progress: Progress) ->
         work.mkdir()
         try:
             versions = {**bundle.versions, **fill(work)}
-            return store(work, home, source=source, versions=versions), source
-        except EnvironmentFailure as error:
+            record = store(work, home, source=source, versions=versions)
+            _prune(home, bundle)
+            return record, source  # noqa: TRY300 - the loop goes on only after an error
+        except (EnvironmentFailure, OSError) as error:  # a full disk, too
             refused.append(f"{source}: {error}")
-            progress(f"{bundle.name}: no {source} ({error.message.splitlines()[0]})")
+            progress(f"{bundle.name}: no {source} ({str(error).splitlines()[0]})")
         finally:
             shutil.rmtree(work, ignore_errors=True)
     raise EnvironmentFailure(
@@ -147,6 +150,14 @@ def store(work: Path, home: Path, *, source: str, versions: dict[str, str]) -> R
     return record
 
 
+def _prune(home: Path, bundle: Bundle) -> None:
+    """Delete entries of the same bundle (older versions) that nobody has used for a while."""
+    for entry in home.parent.glob(f"{bundle.name}-*"):
+        with contextlib.suppress(OSError):
+            if entry != home and time.time() - (entry / _RECORD).stat().st_mtime > _KEPT_S:
+                shutil.rmtree(entry)
+
+
 def _still_to_build(done: Bundle, settings: Settings) -> bool:
     others = [each for each in bundles.BUNDLES if each.build and each != done]
     return any(_read(home_of(each, settings)) is None for each in others)
@@ -163,6 +174,9 @@ def _forget_old_scratch(settings: Settings) -> None:
 def _usable(home: Path, progress: Progress) -> Record | None:
     record = _read(home)
     damage = _damage(home, record) if record else ""
+    if record and not damage:
+        with contextlib.suppress(OSError):  # a cache that is only read
+            os.utime(home / _RECORD)
     if damage:
         progress(f"cache entry {home} is damaged ({damage}): made again")
         return None
