@@ -70,5 +70,5 @@ def _commands(names: tuple[str, ...], assets: Assets) -> dict[str, list[str]]:
 def _needed(assets: Assets) -> list[str]:
     """Return the host's directories that must stay visible: programs (links resolved, too) and this Python."""
     programs = {each for path in assets.paths.values() for each in (path, path.resolve())}
-    directories = {path if path.is_dir() else path.parent for path in programs}
+    directories = {path.parent for path in programs}  # of a directory, too: nft's libraries lie beside its bin/
     return sorted(map(str, directories | {Path(sys.prefix), Path(sys.base_prefix), SOURCE}))
