@@ -11,8 +11,10 @@ from rich.console import Console
 from k8s_e2e.base import clock
 from k8s_e2e.base.data import data_dir
 from k8s_e2e.base.errors import KitError, UsageError
-from k8s_e2e.base.progress import Progress
+from k8s_e2e.model import io
 from k8s_e2e.model.layout import STAGES, RunDir
+from k8s_e2e.model.profile import load_profile
+from k8s_e2e.model.run import RunRecord
 from k8s_e2e.model.settings import Settings
 
 PROVIDERS = ("auto", "local", "kind", "existing")
@@ -51,7 +53,7 @@ provider_option = click.option("--provider", type=click.Choice(PROVIDERS), defau
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="k8s-e2e")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error (anywhere on the line).")
 def cli(*, debug: bool) -> None:
     """Stand a platform up on a real cluster, test it, and say why a run failed."""
 
@@ -96,10 +98,6 @@ def run_command(
     record = pipeline.run(request, Settings(), _Shown())
     verdict = "passed" if record.exit_code == 0 else "FAILED"
     click.echo(f"{verdict}: {target / 'REPORT.md'}")
-    if record.exit_code == 0 and not (keep or cluster):
-        return
-    if keep or (keep_on_failure and record.exit_code):
-        click.echo(f"the cluster still runs; remove it with: k8s-e2e down {record.cluster}")
     sys.exit(record.exit_code)
 
 
@@ -159,6 +157,9 @@ def stage(name: str, run_dir: Path, profile: str | None, values: tuple[str, ...]
     if scenarios:
         parameters["scenarios"] = list(scenarios)
     parameters_of(name, {**parameters, "run_dir": str(run_dir)})
+    load_profile(_profile(profile))
+    if name != "deploy":
+        io.load(RunDir.existing(run_dir).run_json, RunRecord)
     outcome = notebooks.run(name, parameters, run_dir.absolute()).outcome
     click.echo(f"stage {name} {outcome.status} in {outcome.duration_s:.1f} s" + _tail(outcome.error, outcome.hint))
     sys.exit(outcome.exit_code)
@@ -175,10 +176,8 @@ def report_command(run_dir: Path) -> None:
     from k8s_e2e import report  # noqa: PLC0415 - see run_command()
     from k8s_e2e.diagnosis import diagnose  # noqa: PLC0415
 
-    run = RunDir(run_dir)
-    if not run.run_json.exists():
-        message = f"{run_dir} is no run directory (it has no run.json)"
-        raise UsageError(message, hint="name a directory that `k8s-e2e run` wrote")
+    run = RunDir.existing(run_dir)
+    io.load(run.run_json, RunRecord)
     diagnose(run)
     report.write_reports(run)
     click.echo(str(run.report))
@@ -189,27 +188,38 @@ def report_command(run_dir: Path) -> None:
 def schema(name: str) -> None:
     """Print the JSON Schema of a file: scenario, run, results, manifest, ..."""
     from k8s_e2e.base.files import dumps  # noqa: PLC0415 - see up()
-    from k8s_e2e.model.schema import schema as of_model  # noqa: PLC0415
+    from k8s_e2e.model.schema import schema as schema_of  # noqa: PLC0415
     from k8s_e2e.scenarios.schema import scenario_schema  # noqa: PLC0415
 
-    click.echo(dumps(scenario_schema() if name == "scenario" else of_model(name)), nl=False)
+    click.echo(dumps(schema_of(name, {"scenario": scenario_schema})), nl=False)
 
 
 def main() -> None:
-    """Run the command line and exit: KitErrors in one line, everything else as a traceback with --debug."""
-    debug = "--debug" in sys.argv
+    """Run the command line and exit: every error is one clear line, its traceback shown only with --debug."""
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    debug = len(words) < len(sys.argv) - 1
     try:
-        cli.main(standalone_mode=False)
+        cli.main(words, prog_name="k8s-e2e", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except KitError as error:
+    except Exception as error:
         if debug:
             raise
-        click.echo(f"k8s-e2e: {error.message}" + (f"\n  {error.hint}" if error.hint else ""), err=True)
-        sys.exit(error.exit_code)
+        code, line, hint = _told(error)
+        click.echo(f"k8s-e2e: {line}" + (f"\n  {hint}" if hint else ""), err=True)
+        sys.exit(code)
 
 
-__all__ = ["Progress", "cli", "main"]
+def _told(error: Exception) -> tuple[int, str, str]:
+    """Return exit code, message and hint of an error."""
+    if isinstance(error, KitError):
+        return error.exit_code, error.message, error.hint
+    if isinstance(error, OSError):
+        return 3, f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), ""
+    return 1, f"internal error: {type(error).__name__}: {error}", "--debug shows where; please report it"
+
+
+__all__ = ["cli", "main"]

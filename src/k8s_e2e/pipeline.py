@@ -1,19 +1,18 @@
 """The order of the stages, and "always": what runs whatever happened before it."""
 
 import contextlib
-import json
 import signal
-import threading
-import time
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+import msgspec
+
 from k8s_e2e import notebooks, report
 from k8s_e2e.base import clock, files
 from k8s_e2e.base.errors import Interrupted, KitError, UsageError
-from k8s_e2e.base.journal import PROGRESS
 from k8s_e2e.base.progress import Progress
 from k8s_e2e.cluster.providers import get_provider
 from k8s_e2e.evidence import recorder
@@ -22,6 +21,8 @@ from k8s_e2e.model.layout import STAGES, RunDir
 from k8s_e2e.model.profile import load_profile
 from k8s_e2e.model.run import RunRecord, StageOutcome
 from k8s_e2e.model.settings import Settings
+from k8s_e2e.notebooks.following import followed
+from k8s_e2e.notebooks.runner import STOPS
 from k8s_e2e.scenarios import loader
 from k8s_e2e.stages.outcome import begin
 
@@ -50,6 +51,7 @@ def run(request: Request, settings: Settings, progress: Progress) -> RunRecord:
         DiskFull: the run directory cannot be written; the cluster is gone unless it was to be kept.
     """
     run_dir = _prepare(request)
+    left = 0
     with _signals_raise():
         try:
             for name in STAGES[STAGES.index(request.first) :]:
@@ -58,13 +60,13 @@ def run(request: Request, settings: Settings, progress: Progress) -> RunRecord:
                     _skip(run_dir, name, "the platform is not there")
                     continue
                 _stage(name, run_dir, request, settings, progress)
-                if name == "collect" and not _kept(request, run_dir):
-                    _down(run_dir, request, settings, progress)
+                if name == "collect":
+                    left = _leave(run_dir, request, settings, progress)
         except BaseException as error:
             with _signals_wait():
                 _stop(run_dir, request, settings, progress, error)
             raise
-    return _finish(run_dir)
+    return _finish(run_dir, left)
 
 
 def _prepare(request: Request) -> RunDir:
@@ -72,11 +74,11 @@ def _prepare(request: Request) -> RunDir:
         message = f"--from {request.first}: no such stage"
         raise UsageError(message, hint=f"stages: {', '.join(STAGES)}")
     profile = load_profile(request.profile)
-    loader.load(list(request.scenarios or profile.scenarios), profile)  # a bad scenario is told before anything starts
-    run_dir = RunDir.claim(request.run_dir)
+    if request.first in ("deploy", "test"):  # a bad scenario is told before anything starts
+        loader.load(list(request.scenarios or profile.scenarios), profile)
     if request.first != "deploy":
-        io.load(run_dir.run_json, RunRecord)
-        return run_dir
+        return _continued(request)
+    run_dir = RunDir.claim(request.run_dir)
     if run_dir.run_json.exists():
         message = f"--run-dir {request.run_dir} holds a run already"
         raise UsageError(message, hint="name a new directory, or continue it with --from STAGE")
@@ -84,15 +86,27 @@ def _prepare(request: Request) -> RunDir:
     return run_dir
 
 
+def _continued(request: Request) -> RunDir:
+    run_dir = RunDir.existing(request.run_dir)
+    record = io.load(run_dir.run_json, RunRecord)
+    if request.first == "test" and not _passed(record, "deploy"):
+        message = f"the run in {request.run_dir} has no deployed platform to go on with"
+        raise UsageError(message, hint="begin a new run")
+    if request.cluster and request.cluster != record.cluster:
+        message = f"--cluster {request.cluster}: the run in {request.run_dir} is on cluster {record.cluster!r}"
+        raise UsageError(message, hint="leave --cluster out, or begin a new run")
+    return run_dir
+
+
 def _stage(name: str, run_dir: RunDir, request: Request, settings: Settings, progress: Progress) -> StageOutcome:
     values: dict[str, Any] = {"profile": str(request.profile)}
     if name == "deploy":
-        cluster = request.cluster or f"run-{io.load(run_dir.run_json, RunRecord).run_id}"
+        cluster = request.cluster or own_cluster(io.load(run_dir.run_json, RunRecord))
         values |= {"provider": request.provider, "cluster": cluster, "reuse": bool(request.cluster)}
     if name == "test":
         values["scenarios"] = list(request.scenarios)
     progress(f"stage {name}")
-    with _followed(run_dir.kit_log, progress):
+    with followed(run_dir.kit_log, progress):
         outcome = notebooks.run(name, values, run_dir.root, settings=settings).outcome
     told = f": {outcome.error}" if outcome.error else ""
     progress(f"stage {name} {outcome.status} in {outcome.duration_s:.1f} s{told}")
@@ -112,28 +126,52 @@ def _skip(run_dir: RunDir, name: str, why: str) -> None:
     files.write_json(run_dir.run_json, record)
 
 
-def _kept(request: Request, run_dir: RunDir) -> bool:
-    failed = exit_code(io.load(run_dir.run_json, RunRecord)) != 0
-    return bool(request.cluster) or request.keep or (request.keep_on_failure and failed)
+def own_cluster(record: RunRecord) -> str:
+    """Return the name of the cluster that a run makes for itself."""
+    return f"run-{record.run_id}"
 
 
-def _down(run_dir: RunDir, request: Request, settings: Settings, progress: Progress) -> None:
-    recorder.stop(run_dir, settings)
+def _kept(record: RunRecord, request: Request, *, failed: bool) -> bool:
+    """Say whether the cluster stays: it was somebody's before the run, or this call or the run's first one asked."""
+    asked = [record.parameters, request._asdict()]
+    named = record.cluster not in ("", own_cluster(record))
+    return (
+        named
+        or any(one.get("keep") or one.get("cluster") for one in asked)
+        or (failed and any(one.get("keep_on_failure") for one in asked))
+    )
+
+
+def _leave(run_dir: RunDir, request: Request, settings: Settings, progress: Progress) -> int:
+    """Remove the cluster, or say how to; return the exit code that this alone would give."""
     record = io.load(run_dir.run_json, RunRecord)
-    name = record.cluster or f"run-{record.run_id}"  # a stop in mid-`up` leaves a cluster that run.json does not name
-    provider = get_provider(record.provider or request.provider, settings)
-    provider.down(name, progress=progress)
+    if _kept(record, request, failed=exit_code(record) != 0):
+        if record.cluster:
+            progress(f"cluster {record.cluster} stays; remove it with: k8s-e2e down {record.cluster}")
+        return 0
+    try:
+        # A stop in mid-`up` leaves a cluster that run.json does not name.
+        provider = get_provider(record.provider or request.provider, settings)
+        provider.down(record.cluster or own_cluster(record), progress=progress)
+    except KitError as error:
+        progress(f"the cluster could not be removed: {error}")
+        return error.exit_code
+    return 0
 
 
 def _stop(run_dir: RunDir, request: Request, settings: Settings, progress: Progress, why: BaseException) -> None:
-    if not (request.cluster or request.keep or request.keep_on_failure):
-        with contextlib.suppress(KitError):
-            _down(run_dir, request, settings, progress)
-    else:
-        recorder.stop(run_dir, settings)
-    with contextlib.suppress(OSError, KitError):
-        _finish(run_dir, why.exit_code if isinstance(why, KitError) else 1)
+    """Save what there is, then tidy up: each part is tried, whatever became of the one before."""
+    told = (OSError, KitError, msgspec.MsgspecError)
+    with contextlib.suppress(*told):
+        _finish(run_dir, stopped=why.exit_code if isinstance(why, KitError) else 1)
+    with contextlib.suppress(*told):
         report.minimal(run_dir, str(why))
+    with contextlib.suppress(*told):
+        recorder.stop(run_dir, settings)
+    try:
+        _leave(run_dir, request, settings, progress)
+    except (*told, subprocess.SubprocessError) as error:
+        progress(f"the cluster could not be removed: {error}; `k8s-e2e doctor` lists what is left")
 
 
 def exit_code(record: RunRecord) -> int:
@@ -141,47 +179,15 @@ def exit_code(record: RunRecord) -> int:
     return next((stage.exit_code for stage in record.stages if stage.status in ("failed", "interrupted")), 0)
 
 
-def _finish(run_dir: RunDir, code: int | None = None) -> RunRecord:
+def _finish(run_dir: RunDir, left: int = 0, *, stopped: int = 0) -> RunRecord:
+    """Write the end into `run.json`: a stop's own code, else the first failing stage's, else what was left behind."""
     record = io.load(run_dir.run_json, RunRecord)
     record.finished = clock.now()
-    record.exit_code = exit_code(record) or code or 0
+    record.exit_code = stopped or exit_code(record) or left
     files.write_json(run_dir.run_json, record)
-    if not _passed(record, "report") and code is None:
+    if not stopped and not _passed(record, "report"):
         report.minimal(run_dir, "the report stage failed")
     return record
-
-
-@contextlib.contextmanager
-def _followed(log: Path, progress: Progress) -> Iterator[None]:
-    """Pass the progress lines that the kernel writes into the log on to ``progress``."""
-    done = threading.Event()
-    offset = log.stat().st_size if log.exists() else 0
-
-    def follow() -> None:
-        position, rest = offset, b""
-        while True:
-            last = done.is_set()
-            if log.exists():
-                with log.open("rb") as stream:
-                    stream.seek(position)
-                    rest += stream.read()
-                    position = stream.tell()
-            *lines, rest = rest.split(b"\n")
-            for line in lines:
-                entry = json.loads(line)
-                if entry.get("logger") == PROGRESS:
-                    progress("  " + entry["msg"])
-            if last:
-                return
-            time.sleep(0.1)
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join(2)
 
 
 @contextlib.contextmanager
@@ -189,7 +195,7 @@ def _signals_raise() -> Iterator[None]:
     def stop(signum: int, _: FrameType | None) -> None:
         raise Interrupted(signum)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in STOPS}
     try:
         yield
     finally:
@@ -200,7 +206,7 @@ def _signals_raise() -> Iterator[None]:
 @contextlib.contextmanager
 def _signals_wait() -> Iterator[None]:
     """Let nothing cut the tidying short: it is bounded by its own deadlines."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPS}
     try:
         yield
     finally:

@@ -6,11 +6,11 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import nbformat
 import pytest
 
+from k8s_e2e.base import files
 from k8s_e2e.base.errors import UsageError
 from k8s_e2e.model import io
 from k8s_e2e.model.layout import STAGES
@@ -42,6 +42,7 @@ def stage(tmp_path, monkeypatch):
         path = tmp_path / "collect.py"
         path.write_text(HEAD + textwrap.indent(textwrap.dedent(work), "    ") + after)
         monkeypatch.setattr(source, "path_of", lambda _: path)
+        files.write_json(tmp_path / "run" / "run.json", RunRecord())
         return runner.run("collect", {}, tmp_path / "run", settings=settings)
 
     return run
@@ -100,6 +101,7 @@ def test_the_watchdog_ends_a_stage_that_hangs(stage):
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_the_stage_and_saves_what_there_is(tmp_path, signum, code):
     """SIGINT and SIGTERM end the stage within 5 s; its output and outcome are saved."""
+    files.write_json(tmp_path / "run" / "run.json", RunRecord())
     notebook = tmp_path / "collect.py"
     work = "print('so far', flush=True)\nPath(run_dir, 'started').touch()\nimport time\ntime.sleep(60)\n"
     notebook.write_text(HEAD + textwrap.indent(work, "    "))
@@ -126,7 +128,7 @@ def test_unknown_stages_and_parameters_are_refused(tmp_path):
     """An unknown stage or parameter is a usage error that names the known ones."""
     with pytest.raises(UsageError, match="no stage is called 'colect'"):
         runner.run("colect", {}, tmp_path / "run")
-    with pytest.raises(UsageError, match="'speed'.*run_dir"):
+    with pytest.raises(UsageError, match=r"'speed'.*run_dir"):
         runner.run("collect", {"speed": 1}, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

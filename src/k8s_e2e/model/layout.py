@@ -1,7 +1,10 @@
 """The artifact map: where each file of a run directory is."""
 
+import errno
+import os
 from pathlib import Path
 
+from k8s_e2e.base import files
 from k8s_e2e.base.errors import UsageError
 
 STAGES = ("deploy", "test", "collect", "trace-analysis", "report")
@@ -19,8 +22,19 @@ class RunDir:
         """Take ``root`` for a run: made if absent, accepted if empty or already a run directory.
 
         Raises:
-            UsageError: it holds something else.
+            UsageError: it holds something else, or cannot be made, read or written.
+            DiskFull: no space left to make it.
         """
+        try:
+            with files.writing(root):
+                cls._take(root)
+        except OSError as error:
+            message = f"--run-dir {root}: {error.strerror or error}"
+            raise UsageError(message, hint="name a directory that can be written") from error
+        return cls(root)
+
+    @staticmethod
+    def _take(root: Path) -> None:
         if root.exists() and not root.is_dir():
             message = f"--run-dir {root} is a file"
             raise UsageError(message, hint="name a directory that is new or empty")
@@ -28,6 +42,19 @@ class RunDir:
             message = f"--run-dir {root} exists and is no run directory of ours (it has no {MARKER})"
             raise UsageError(message, hint="name a directory that is new or empty")
         root.mkdir(parents=True, exist_ok=True)
+        if not os.access(root, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "it cannot be written")
+
+    @classmethod
+    def existing(cls, root: Path) -> "RunDir":
+        """Return the run directory at ``root``.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if not (root / MARKER).is_file():
+            message = f"{root} is no run directory (it has no {MARKER})"
+            raise UsageError(message, hint="name a directory that `k8s-e2e run` wrote")
         return cls(root)
 
     def __fspath__(self) -> str:

@@ -28,7 +28,11 @@ from k8s_e2e.model.settings import Settings
 from k8s_e2e.notebooks import export, source
 from k8s_e2e.stages.outcome import record
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a lost terminal is a stop, too
 GRACE_S = 3.0  # from the interrupt to the kernel's end: the whole stop must fit into 5 s
+
+
+_logger = logging.getLogger(__name__)
 
 
 class StageResult(NamedTuple):
@@ -63,7 +67,7 @@ def run(name: str, params: dict[str, Any], run_dir: Path, *, settings: Settings 
 
     settings = settings or Settings()
     checked = parameters_of(name, {**params, "run_dir": str(run_dir)})
-    directory = RunDir.claim(run_dir)
+    directory = RunDir.claim(run_dir) if name == "deploy" else RunDir.existing(run_dir)
     if not directory.run_json.exists():
         files.write_json(directory.run_json, RunRecord())  # from here on it is a run directory of ours
     directory.notebooks.mkdir(parents=True, exist_ok=True)
@@ -80,8 +84,11 @@ def run(name: str, params: dict[str, Any], run_dir: Path, *, settings: Settings 
         _attend(worker, kernel, stop, limit_s=settings.stage_timeout_s)
     outcome = _outcome(name, directory, started, stop, failure, target)
     outcome.duration_s = round(time.monotonic() - begin, 6)
-    with contextlib.suppress(OSError):
+    record(directory, outcome)
+    try:
         export.export(target, outcome)
+    except Exception:
+        _logger.exception("the notebook of stage %s could not be exported", name)
     outcome.duration_s = round(time.monotonic() - begin, 6)  # the export is part of the price
     record(directory, outcome)
     return StageResult(outcome, target)
@@ -124,7 +131,7 @@ def _listening(stop: _Stop) -> Iterator[None]:
     def asked(signum: int, _: FrameType | None) -> None:
         stop.ask(signum)
 
-    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, asked) for number in STOPS}
     try:
         yield
     finally:
@@ -190,7 +197,11 @@ def _told(error: BaseException) -> tuple[int, str]:
 
 
 def _pending(target: Path) -> bool:
-    document = nbformat.read(str(target), as_version=4)
+    """Say whether a code cell never ran; a notebook that cannot be read has not run as a whole."""
+    try:
+        document = nbformat.read(str(target), as_version=4)
+    except (OSError, ValueError):
+        return True
     return any(
         cell.cell_type == "code"
         and cell.source.strip()

@@ -26,7 +26,7 @@ def collect(parameters: CollectParameters) -> Table:
     Raises:
         UsageError: not a run directory, or the profile is wrong.
     """
-    run, settings = RunDir.claim(parameters.run_dir), Settings()
+    run, settings = RunDir.existing(parameters.run_dir), Settings()
     with recorded(run, "collect"):
         profile = load_profile(parameters.profile)
         sealed = _collect(run, profile, settings)
@@ -39,10 +39,13 @@ def _collect(run: RunDir, profile: Profile, settings: Settings) -> Manifest:
     try:
         cluster = session.attach(run, settings)
     except KitError as error:
+        if run.manifest.exists():  # collected before; the cluster is gone, what was sealed is not
+            journal.progress(f"what was collected stays as it is: {error.message}")
+            return io.load(run.manifest, Manifest)
         journal.progress(f"nothing to collect from: {error.message}")
         lost = Part(name="cluster", status="failed", duration_s=time.monotonic() - began, error=str(error))
         drained = _part("recorder", lambda: int(recorder.drain(run, settings)))
-        return manifest.seal(run, [lost, drained])
+        return manifest.seal(run, [lost, drained], io.load(run.run_json, RunRecord).run_id)
     run_id = io.load(run.run_json, RunRecord).run_id
     with session.opened(run, cluster, profile, settings) as opened:
         if not namespace.belongs_to(opened.kube, profile.namespace, run_id):

@@ -14,7 +14,7 @@ def report(parameters: ReportParameters) -> Table:
     Raises:
         UsageError: not a run directory.
     """
-    run = RunDir.claim(parameters.run_dir)
+    run = RunDir.existing(parameters.run_dir)
     with recorded(run, "report"):
         found = diagnose(run)
         write_reports(run)

@@ -24,7 +24,7 @@ def test(parameters: TestParameters) -> Table:
         UsageError: a scenario is absent or wrong; nothing was run.
         ExpectationError: a step failed; all results are in `k8s-e2e-results.json`.
     """
-    run, settings = RunDir.claim(parameters.run_dir), Settings()
+    run, settings = RunDir.existing(parameters.run_dir), Settings()
     with recorded(run, "test"):
         profile = load_profile(parameters.profile)
         scenarios = loader.load(list(parameters.scenarios or profile.scenarios), profile)

@@ -16,7 +16,7 @@ def trace_analysis(parameters: TraceAnalysisParameters) -> Table:
     Raises:
         UsageError: not a run directory.
     """
-    run = RunDir.claim(parameters.run_dir)
+    run = RunDir.existing(parameters.run_dir)
     with recorded(run, "trace-analysis"):
         analysed = analysis.analyse(run)
     return table(analysed)
