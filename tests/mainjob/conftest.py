@@ -13,16 +13,24 @@ from tests.mainjob.runs import KIT, ROOT, Ran
 def kit():
     """Return a function that runs the k8s-e2e command to its end."""
 
-    def run(*words: str | Path, timeout_s: float = 1500) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(KIT), *map(str, words)],
+    def run(*words: str | Path, timeout_s: float = 3000) -> subprocess.CompletedProcess[str]:
+        command = [str(KIT), *map(str, words)]
+        child = subprocess.Popen(
+            command,
             cwd=ROOT,
             env={**os.environ, "NO_COLOR": "1"},
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout_s,
-            check=False,
         )
+        try:
+            out, err = child.communicate(timeout=timeout_s)
+        except BaseException:
+            child.terminate()  # not killed: the run removes its own cluster
+            child.communicate(timeout=120)
+            raise
+        return subprocess.CompletedProcess(command, child.returncode, out, err)
 
     return run
 

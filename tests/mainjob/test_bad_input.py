@@ -7,7 +7,7 @@ import pytest
 
 from tests.mainjob.runs import patched_profile
 
-pytestmark = [pytest.mark.mainjob, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.mainjob, pytest.mark.timeout(3600)]
 
 
 def _refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-pytestmark = [pytest.mark.mainjob, pytest.mark.timeout(1600)]
+pytestmark = [pytest.mark.mainjob, pytest.mark.timeout(3600)]
 
 OBSERVED = [
     "run.json",

@@ -6,7 +6,7 @@ import pytest
 
 from tests.mainjob.runs import ROOT, Ran, patched_profile
 
-pytestmark = [pytest.mark.mainjob, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.mainjob, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture

@@ -1,0 +1,144 @@
+"""The pipeline's own decisions: what goes on, what stays, what is refused; stages and clusters are stood in for."""
+
+from pathlib import Path
+
+import pytest
+
+from k8s_e2e import pipeline
+from k8s_e2e.base import files
+from k8s_e2e.base.errors import EnvironmentFailure, Interrupted, UsageError
+from k8s_e2e.base.progress import silent
+from k8s_e2e.model import io
+from k8s_e2e.model.run import RunRecord, StageOutcome
+from k8s_e2e.model.settings import Settings
+from k8s_e2e.notebooks.runner import StageResult
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Fakes:
+    """Stands in for notebooks and provider; ``fail`` maps a stage to its exit code, or to 130 for a stop."""
+
+    def __init__(self) -> None:
+        self.fail: dict[str, int] = {}
+        self.ran: list[str] = []
+        self.removed: list[str] = []
+        self.down_fails = False
+
+    def run(self, name, values, run_dir, *, settings=None):
+        self.ran.append(name)
+        code = self.fail.get(name, 0)
+        status = "interrupted" if code == 130 else "failed" if code else "passed"
+        record = io.load(run_dir / "run.json", RunRecord)
+        if name == "deploy":
+            record.cluster, record.provider = values["cluster"], "local"
+        outcome = StageOutcome(name=name, status=status, started="", duration_s=0, exit_code=code, error=status)
+        record.put(outcome)
+        files.write_json(run_dir / "run.json", record)
+        return StageResult(outcome, run_dir / "x.ipynb")
+
+    def down(self, name, *, progress):
+        if self.down_fails:
+            raise EnvironmentFailure("a mount is left")
+        self.removed.append(name)
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    """Stages that only say how they ended, and a provider that only notes what it removed."""
+    fakes = Fakes()
+    monkeypatch.setattr(pipeline.notebooks, "run", fakes.run)
+    monkeypatch.setattr(pipeline, "get_provider", lambda *_: fakes)
+    monkeypatch.setattr(pipeline.recorder, "stop", lambda *_: None)
+    return fakes
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a function that runs the pipeline in a fresh or the same run directory."""
+
+    def run(**options):
+        request = pipeline.Request(run_dir=tmp_path / "run", profile=ROOT / "k8s-e2e.toml", **options)
+        return pipeline.run(request, Settings(), silent)
+
+    return run
+
+
+def test_all_stages_run_and_the_own_cluster_goes(fakes, run):
+    """A green run removes the cluster that it made."""
+    record = run()
+    assert fakes.ran == ["deploy", "test", "collect", "trace-analysis", "report"]
+    assert record.exit_code == 0
+    assert fakes.removed == [f"run-{record.run_id}"]
+
+
+def test_what_always_runs_runs(fakes, run):
+    """After a failed deploy, test is skipped and the rest runs; deploy decides the exit code."""
+    fakes.fail = {"deploy": 3, "report": 1}
+    record = run()
+    assert fakes.ran == ["deploy", "collect", "trace-analysis", "report"]
+    assert record.exit_code == 3
+    skipped = record.stage("test")
+    assert skipped is not None
+    assert skipped.status == "skipped"
+
+
+@pytest.mark.parametrize("options", [{"cluster": "dev"}, {"keep": True}])
+def test_a_cluster_that_is_not_to_go_stays(fakes, run, options):
+    """A named or kept cluster stays, also when the run is continued later without saying so again."""
+    run(**options)
+    run(first="collect")
+    assert fakes.removed == []
+
+
+def test_keep_on_failure_keeps_only_then(fakes, run):
+    """With keep_on_failure a red run's cluster stays."""
+    fakes.fail = {"test": 1}
+    assert run(keep_on_failure=True).exit_code == 1
+    assert fakes.removed == []
+
+
+def test_a_stop_saves_and_tidies(fakes, run, tmp_path):
+    """A stop removes the cluster, and leaves run.json with the stop's code and a minimal report."""
+    fakes.fail = {"test": 130}
+    with pytest.raises(Interrupted):
+        run()
+    record = io.load(tmp_path / "run" / "run.json", RunRecord)
+    assert record.exit_code == 130
+    assert (tmp_path / "run" / "REPORT.md").exists()
+    assert fakes.removed == [f"run-{record.run_id}"]
+
+
+def test_a_recorder_that_will_not_stop_does_not_keep_the_cluster(fakes, run, monkeypatch):
+    """Each part of the tidying is tried, whatever became of the one before."""
+
+    def stuck(*_):
+        raise EnvironmentFailure("the recorder did not end")
+
+    monkeypatch.setattr(pipeline.recorder, "stop", stuck)
+    fakes.fail = {"test": 130}
+    with pytest.raises(Interrupted):
+        run()
+    assert len(fakes.removed) == 1
+
+
+def test_a_cluster_that_cannot_be_removed_is_no_success(fakes, run):
+    """When all stages pass but the cluster stays behind, the run ends with 3, its report written."""
+    fakes.down_fails = True
+    assert run().exit_code == 3
+    assert fakes.ran[-1] == "report"
+
+
+def test_going_on_from_test_needs_a_platform(fakes, run, tmp_path):
+    """``--from test`` on a run without a deployed platform is refused, not passed over."""
+    files.write_json(tmp_path / "run" / "run.json", RunRecord())
+    with pytest.raises(UsageError, match="no deployed platform"):
+        run(first="test")
+    assert fakes.ran == []
+
+
+def test_going_on_elsewhere_is_refused(fakes, run):
+    """``--cluster`` with ``--from`` cannot move a run to another cluster."""
+    run(keep=True)
+    with pytest.raises(UsageError, match=r"the run in .* is on cluster"):
+        run(first="collect", cluster="other")
