@@ -95,6 +95,11 @@ class Sandbox:
                 raise
             return None
 
+    def written_phase(self, name: str) -> str | None:
+        """The phase in the status of an APIGraph, None before one is written."""
+        status = (self.get("APIGraph", name) or {}).get("status") or {}
+        return status.get("phase")
+
     def list(self, kind: str) -> list[dict[str, Any]]:
         """All objects of a kind but the cluster's own."""
         items = self.admin.request("GET", self.admin.path(kind))["items"]

@@ -60,7 +60,7 @@ def test_a_graph_applied_by_hand_becomes_objects_and_an_earned_status(sandbox: S
                 (m["manager"], m["operation"]) for m in obj["metadata"]["managedFields"]
             }
         status = wait("the status to be written", lambda: (sandbox.get("APIGraph", "env-1") or {}).get("status"))
-        wait("Running to be written", lambda: (sandbox.get("APIGraph", "env-1") or {})["status"]["phase"] == "Running")
+        wait("Running to be written", lambda: sandbox.written_phase("env-1") == "Running")
         assert (status["observedGeneration"], status["buildId"]) == (1, "build-1")
         order = [(a["action"], a["resource_kind"]) for a in operator.actions()]
         assert order == [("Create", "ConfigMap"), ("Create", "Service"), ("Create", "Deployment")]
@@ -80,7 +80,7 @@ def test_r03_a_restart_makes_no_write(sandbox: Sandbox) -> None:
             spec(_idle(env={"A": "1"}, resources={"requests": {"memory": "1024Mi"}}), ingress={"routes": routes})
         )
         _settled(operator)
-        wait("Running to be written", lambda: (sandbox.get("APIGraph", "env-1") or {})["status"]["phase"] == "Running")
+        wait("Running to be written", lambda: sandbox.written_phase("env-1") == "Running")
         assert operator.end() == 0
     versions = sandbox.versions()
     with sandbox.operator(BUILDER_URL="http://127.0.0.1:1") as operator:
