@@ -13,19 +13,22 @@ import msgspec
 
 from k8s_e2e.base.errors import EnvironmentFailure
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
 
 class DiskFull(EnvironmentFailure):
     """The file system has no room; what was there before is untouched."""
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def writing(path: Path, *, instead: str = "another --run-dir") -> Iterator[None]:
+    """Tell a lack of room in the block as `DiskFull` that names ``path``; other errors pass as they are."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_ROOM:
             message = f"no space left while writing {path}"
-            raise DiskFull(message, hint="free some space, or choose another --run-dir") from error
+            raise DiskFull(message, hint=f"free some space, or choose {instead}") from error
         raise
 
 
@@ -36,7 +39,7 @@ def write(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
         DiskFull: no space left; ``path`` is as it was.
     """
     raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
-    with _told(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -61,13 +64,18 @@ def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
 
 
 class Lines:
-    """An append-only JSON-lines file: each line is written whole, so a kill loses at most the last one."""
+    """An append-only JSON-lines file: each line is written whole, so a kill loses at most the last one.
+
+    Raises:
+        DiskFull: no space left for the file or its directory.
+    """
 
     def __init__(self, path: Path, *, mode: int = 0o644) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._torn = False
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
 
     def append(self, value: Any) -> None:
         """Append one value as one line.
@@ -76,7 +84,7 @@ class Lines:
             DiskFull: no space left.
         """
         data = (b"\n" if self._torn else b"") + msgspec.json.encode(value) + b"\n"
-        with _told(self.path):
+        with writing(self.path):
             while data:
                 data = data[os.write(self._fd, data) :]
                 self._torn = bool(data)  # a full disk takes a part: the next line must not continue it

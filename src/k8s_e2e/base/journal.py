@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from k8s_e2e.base import clock
+from k8s_e2e.base.errors import KitError
 from k8s_e2e.base.files import Lines
 
 PROGRESS = "k8s_e2e.progress"  # the logger whose lines a terminal shows
@@ -28,10 +29,9 @@ class _JsonLines(logging.Handler):
         }
         if record.exc_info:
             entry["traceback"] = "".join(traceback.format_exception(*record.exc_info))
-        try:
+        # A full disk is told by whoever needs the disk: no line of a log may end what it only describes.
+        with contextlib.suppress(OSError, KitError, ValueError):
             self._lines.append(entry)
-        except OSError:
-            self.handleError(record)
 
     def close(self) -> None:
         self._lines.close()

@@ -1,15 +1,17 @@
 """The one way to run a program: an argument list, a deadline, and its last words when it fails."""
 
+import contextlib
 import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from k8s_e2e.base.errors import EnvironmentFailure
 
 LAST_WORDS = 15  # lines of output that go into an error message
+_PIPES_CLOSED_S = 2.0  # after the kill; a grandchild that left the group may hold them for ever
 
 
 class Finished(NamedTuple):
@@ -41,9 +43,10 @@ def run(
     Raises:
         ProgramFailed: it could not be started, ran longer than ``timeout_s`` (the whole group is killed), or
             (with ``check``) exited with another code than 0.
+        DiskFull: no space left for ``log``.
     """
     words = [str(word) for word in argv]
-    sink = log.open("ab") if log else None
+    sink = _opened(log) if log else None
     try:
         child = subprocess.Popen(
             words,
@@ -63,8 +66,7 @@ def run(
     try:
         out, err = child.communicate(stdin, timeout=timeout_s)
     except BaseException as error:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
+        _end_group(child)
         if isinstance(error, subprocess.TimeoutExpired):
             message = f"{_short(words)} did not end within {timeout_s:g} s"
             raise ProgramFailed(message) from error
@@ -75,6 +77,26 @@ def run(
         message = f"{_short(words)} exited with {done.code}: {words_left or 'it printed nothing'}"
         raise ProgramFailed(message, hint=f"see {log}" if log else "")
     return done
+
+
+def _opened(log: Path) -> BinaryIO:
+    from k8s_e2e.base import files  # noqa: PLC0415 - costs a cluster's PID 1, which has no log, 60 ms
+
+    with files.writing(log):
+        return log.open("ab")
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    try:
+        child.communicate(timeout=_PIPES_CLOSED_S)
+    except subprocess.TimeoutExpired:
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            with contextlib.suppress(OSError):
+                if pipe:
+                    pipe.close()
+        child.poll()
 
 
 def tail(text: str, lines: int = LAST_WORDS) -> str:

@@ -201,7 +201,7 @@ def main(argv: list[str]) -> int:
     try:
         recording = Recording(msgspec.json.decode(path.read_bytes(), type=Config), path.parent)
         late = recording.begin()
-    except (ApiError, OSError, msgspec.DecodeError) as error:
+    except (ApiError, OSError, files.DiskFull, msgspec.DecodeError) as error:
         os.write(ready, f"failed: {error}\n".encode())
         return 1
     os.write(ready, f"ready {','.join(late)}\n".encode())
