@@ -1,5 +1,8 @@
 """Models and settings: bad input is told in one line that names where and what."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from k8s_e2e.base import files
@@ -9,6 +12,7 @@ from k8s_e2e.model import io
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.profile import load_profile
 from k8s_e2e.model.run import RunRecord, StageOutcome
+from k8s_e2e.model.settings import load_settings
 
 
 def test_a_directory_that_is_not_ours_is_refused(tmp_path):
@@ -64,6 +68,7 @@ def test_the_shipped_profile_is_valid():
         ("name = ", "is not TOML"),
         ('name = "x"', "overlay: Field required"),
         ('name="x"\noverlay="o"\nnamespace="n"\ncolour="red"', "colour: Extra inputs are not permitted"),
+        ('name="x"\noverlay="o"\nnamespace="n"\nroot="/"', "root: it is the directory of this file"),
     ],
 )
 def test_a_wrong_profile_names_the_key(tmp_path, text, message):
@@ -72,3 +77,34 @@ def test_a_wrong_profile_names_the_key(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
         load_profile(path)
+
+
+def test_a_profile_in_another_encoding_is_refused(tmp_path):
+    """A profile that is not UTF-8 is a usage error with its path."""
+    path = tmp_path / "k8s-e2e.toml"
+    path.write_bytes('name = "caf\u00e9"'.encode("latin-1"))
+    with pytest.raises(UsageError, match=r"k8s-e2e\.toml is not UTF-8"):
+        load_profile(path)
+
+
+def test_a_run_directory_that_cannot_be_made_is_a_usage_error():
+    """What the system answers is told with the directory's name."""
+    with pytest.raises(UsageError, match="--run-dir /dev/null/x: Not a directory"):
+        RunDir.claim(Path("/dev/null/x"))
+
+
+def test_a_run_directory_that_cannot_be_written_is_a_usage_error(tmp_path, monkeypatch):
+    """A directory on a read-only file system, or of somebody else, is refused before anything is done."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UsageError, match="it cannot be written"):
+        RunDir.claim(tmp_path)
+
+
+def test_a_wrong_setting_names_its_variable(monkeypatch):
+    """A value that is not of the setting's kind is refused by the variable's name; an empty one counts as unset."""
+    monkeypatch.setenv("K8S_E2E_OFFLINE", "")
+    monkeypatch.setenv("K8S_E2E_UP_TIMEOUT_S", "7")
+    assert (load_settings().offline, load_settings().up_timeout_s) == (False, 7.0)
+    monkeypatch.setenv("K8S_E2E_UP_TIMEOUT_S", "soon")
+    with pytest.raises(UsageError, match=r"K8S_E2E_UP_TIMEOUT_S=soon: .* valid number"):
+        load_settings()

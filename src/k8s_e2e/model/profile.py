@@ -136,7 +136,7 @@ def load_profile(path: Path) -> Profile:
     """Read a `k8s-e2e.toml`.
 
     Raises:
-        UsageError: absent, not TOML, or with a key that is wrong or unknown (named).
+        UsageError: absent, not UTF-8, not TOML, or with a key that is wrong or unknown (named).
     """
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
@@ -148,6 +148,12 @@ def load_profile(path: Path) -> Profile:
     except tomllib.TOMLDecodeError as error:
         message = f"{path} is not TOML: {error}"
         raise UsageError(message) from error
+    except UnicodeDecodeError as error:
+        message = f"{path} is not UTF-8: {error}"
+        raise UsageError(message) from error
+    if "root" in values:
+        message = f"{path}: root: it is the directory of this file and cannot be set"
+        raise UsageError(message)
     try:
         return Profile(root=path.parent.resolve(), **values)
     except ValidationError as error:

@@ -3,8 +3,12 @@
 import os
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from k8s_e2e.base.errors import UsageError
+
+_PREFIX = "K8S_E2E_"
 
 
 def _xdg(variable: str, fallback: str) -> Path:
@@ -14,7 +18,7 @@ def _xdg(variable: str, fallback: str) -> Path:
 class Settings(BaseSettings):
     """All settings; durations in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="K8S_E2E_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore")
 
     cache_dir: Path = Field(default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache"))
     """What can be made again: binaries, packages, images."""
@@ -46,5 +50,20 @@ class Settings(BaseSettings):
     gate_timeout_s: float = 30.0
     """Traces complete at Jaeger."""
     collect_timeout_s: float = 120.0
-    stage_timeout_s: float = 1800.0
-    """A stage's own watchdog."""
+    stage_timeout_s: float = 5400.0
+    """A stage's own watchdog; long enough for the builds of a first run (`build_timeout_s`) and what comes after."""
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        UsageError: a variable has a value that is not of its kind; it is named.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = f"{_PREFIX}{first['loc'][0]}".upper()
+        message = f"{variable}={first['input']}: {first['msg']}"
+        raise UsageError(message, hint=f"set another value, or unset {variable}") from error
