@@ -4,8 +4,10 @@ import base64
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -404,6 +406,30 @@ def test_a_recorder_without_a_cluster_says_why(tmp_path):
     profile = Profile(root=tmp_path, name="p", overlay="o", namespace="n")
     with pytest.raises(recorder.RecorderFailed, match="there is no such file"):
         recorder.start(RunDir(tmp_path / "run"), cluster, "n", profile, Settings(state_dir=tmp_path / "state"))
+
+
+def test_a_recorder_that_does_not_come_up_is_ended(monkeypatch):
+    """A first process that hangs is killed with its group, and said to be the machine's fault."""
+    monkeypatch.setattr(recorder, "START_TIMEOUT_S", 0.2)
+    child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    with pytest.raises(recorder.RecorderFailed, match=r"was not up within 0\.2 s") as caught:
+        recorder._wait_forked(child)
+    assert child.returncode == -signal.SIGKILL
+    assert caught.value.exit_code == 3
+
+
+def test_a_recorder_that_is_still_being_started_can_be_stopped(tmp_path):
+    """A stop that comes before the pid is written waits for it to end, and says so if it does not."""
+    settings = Settings(state_dir=tmp_path / "state")
+    run = RunDir(tmp_path / "run")
+    state = recorder.place(run, settings)
+    state.mkdir(parents=True)
+    with (state / "alive").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(recorder.RecorderFailed, match="pid unknown"):
+            recorder.drain(run, settings, timeout_s=0.1)
+        threading.Timer(0.3, lock.close).start()
+        assert recorder.drain(run, settings, timeout_s=20)
 
 
 def test_importing_the_recorder_is_cheap():

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from k8s_e2e.base import files
-from k8s_e2e.base.errors import KitError
+from k8s_e2e.base.errors import EnvironmentFailure
 from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.evidence.recording import Config
 from k8s_e2e.model.layout import RunDir
@@ -28,7 +28,7 @@ from k8s_e2e.model.settings import Settings
 START_TIMEOUT_S = 20.0
 
 
-class RecorderFailed(KitError):
+class RecorderFailed(EnvironmentFailure):
     """The recorder did not start, or did not end in time."""
 
 
@@ -55,7 +55,7 @@ def start(run: RunDir, cluster: Cluster, namespace: str, profile: Profile, setti
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return _pid(state)
+            return _holder(state)
         config = Config(
             run_dir=str(run.root.resolve()),
             namespace=namespace,
@@ -114,7 +114,7 @@ def _launch(state: Path, lock: int) -> int:
                 start_new_session=True,
                 cwd="/",
             )
-        child.wait(START_TIMEOUT_S)
+        _wait_forked(child)
         os.close(writing)
         writing = -1
         words = _first_words(reading)
@@ -123,12 +123,23 @@ def _launch(state: Path, lock: int) -> int:
         if writing >= 0:
             os.close(writing)
     if words.startswith("ready"):
-        return _pid(state)
-    with suppress(ProcessLookupError, FileNotFoundError):
-        os.kill(_pid(state), signal.SIGKILL)
+        return _holder(state)
+    _kill(_pid(state), signal.SIGKILL)
     last = words.removeprefix("failed: ") or errors.read_text("utf-8", "replace").strip()[-1000:]
     message = f"the recorder did not start: {last or f'it said nothing for {START_TIMEOUT_S:g} s'}"
     raise RecorderFailed(message)
+
+
+def _wait_forked(child: subprocess.Popen[bytes]) -> None:
+    """Wait for the first process, which forks the recorder and ends."""
+    try:
+        child.wait(START_TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        message = f"the recorder did not start: its process was not up within {START_TIMEOUT_S:g} s"
+        raise RecorderFailed(message, hint="the machine may be overloaded; try again") from error
 
 
 def _first_words(reading: int) -> str:
@@ -147,15 +158,18 @@ def _end(run: RunDir, settings: Settings, signum: int, timeout_s: float) -> bool
     state = place(run, settings)
     if _wait_gone(state, 0.0) is not False:
         return False
-    pid = _pid(state)
-    with suppress(ProcessLookupError):
-        os.kill(pid, signum)
-    if _wait_gone(state, timeout_s):
+    deadline = time.monotonic() + timeout_s
+    while (pid := _pid(state)) is None:  # it is being started at this very moment
+        if _wait_gone(state, 0.02) is not False:
+            return True
+        if time.monotonic() >= deadline:
+            break
+    _kill(pid, signum)
+    if _wait_gone(state, max(0.0, deadline - time.monotonic())) is not False:
         return True
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+    _kill(_pid(state) or pid, signal.SIGKILL)
     _wait_gone(state, 2.0)
-    message = f"the recorder (pid {pid}) did not end within {timeout_s:g} s and was killed"
+    message = f"the recorder (pid {pid or 'unknown'}) did not end within {timeout_s:g} s and was killed"
     raise RecorderFailed(message, hint="what it had seen is on disk; see logs/recorder.jsonl")
 
 
@@ -180,5 +194,23 @@ def _wait_gone(state: Path, timeout_s: float) -> bool | None:
         os.close(lock)
 
 
-def _pid(state: Path) -> int:
-    return int((state / "pid").read_text())
+def _pid(state: Path) -> int | None:
+    """Return the recorder's pid; None before it has written it, and after `stop` has removed it."""
+    try:
+        return int((state / "pid").read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _holder(state: Path) -> int:
+    pid = _pid(state)
+    if pid is None:
+        message = "the recorder was stopped while it started"
+        raise RecorderFailed(message)
+    return pid
+
+
+def _kill(pid: int | None, signum: int) -> None:
+    with suppress(ProcessLookupError):
+        if pid is not None:
+            os.kill(pid, signum)
