@@ -84,9 +84,18 @@ def test_directory_comes_first(settings: Settings, tmp_path: Path) -> None:
     (own / "kube").write_text("multi-call")
     (own / "kubectl").symlink_to("kube")
     settings.bin_dir = own
-    found = assets.ensure(["kubectl", "coredns"], settings, print)
+    said: list[str] = []
+    found = assets.ensure(["kubectl", "coredns"], settings, said.append)
+    assert said[0] == f"{own} has no coredns: looking elsewhere"
     assert found.path("kubectl") == own / "kubectl"  # the link, not its target: the name chooses the component
     assert found.sources == {"kubectl": "directory", "coredns": "download"}
+
+
+def test_directory_that_is_none(settings: Settings, tmp_path: Path) -> None:
+    """A directory of binaries that is not there is a usage error, not silently passed by."""
+    settings.bin_dir = tmp_path / "typo"
+    with pytest.raises(UsageError, match=r"K8S_E2E_BIN_DIR=.*typo is no directory"):
+        assets.ensure(["coredns"], settings, print)
 
 
 def test_no_source_left_names_each(settings: Settings, mirror: Mirror) -> None:

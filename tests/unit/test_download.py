@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from k8s_e2e.base.errors import EnvironmentFailure
+from k8s_e2e.base.files import DiskFull
 from k8s_e2e.base.progress import silent
 from k8s_e2e.cluster import download
 from k8s_e2e.cluster.bundles import Release
@@ -157,6 +158,15 @@ def test_archive_that_is_none(mirror: Mirror, tmp_path: Path, content: bytes, me
     """An archive that cannot be read, or lacks what is wanted, is an error that says so."""
     mirror.add("/v1/x.tgz", content)
     with pytest.raises(EnvironmentFailure, match=message):
+        fetch(release({"wanted": "wanted"}, "https://releases.invalid/v1/x.tgz"), tmp_path, mirror.url)
+
+
+@pytest.mark.parametrize("full", [".x.tgz.part", "wanted"], ids=["the transfer", "the member"])
+def test_full_disk_is_told_as_such(mirror: Mirror, tmp_path: Path, full: str) -> None:
+    """No room for the archive or for what is taken out of it is not a damaged archive."""
+    mirror.add("/v1/x.tgz", archive({"wanted": PROGRAM}))
+    (tmp_path / full).symlink_to("/dev/full")
+    with pytest.raises(DiskFull, match=r"no space left while writing .*K8S_E2E_CACHE_DIR"):
         fetch(release({"wanted": "wanted"}, "https://releases.invalid/v1/x.tgz"), tmp_path, mirror.url)
 
 

@@ -60,9 +60,11 @@ def ensure(names: Iterable[str], settings: Settings, progress: Progress) -> Asse
     """Return the binaries called ``names``, fetching or building what is not there yet.
 
     Raises:
-        UsageError: a name is unknown.
+        UsageError: a name is unknown, or ``settings.bin_dir`` is no directory.
         EnvironmentFailure: a binary cannot be had; the message says what each source answered.
     """
+    if settings.bin_dir and not settings.bin_dir.is_dir():
+        raise UsageError(f"K8S_E2E_BIN_DIR={settings.bin_dir} is no directory")
     _forget_old_scratch(settings)
     found = Assets(paths={}, versions={}, sources={})
     wanted: dict[str, list[str]] = {}
@@ -79,6 +81,9 @@ def ensure(names: Iterable[str], settings: Settings, progress: Progress) -> Asse
             found.sources[name] = "directory"
         else:
             wanted.setdefault(bundle.name, []).append(name)
+    if settings.bin_dir and wanted:
+        absent = ", ".join(sorted(name for names in wanted.values() for name in names))
+        progress(f"{settings.bin_dir} has no {absent}: looking elsewhere")
     for bundle in bundles.BUNDLES:
         if bundle.name in wanted:
             home, record, source = _obtain(bundle, settings, progress)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from k8s_e2e.base import files
 from k8s_e2e.base.errors import EnvironmentFailure
 from k8s_e2e.base.http import Client, HTTPError, TransportError, internet_client
 from k8s_e2e.base.progress import Progress
@@ -19,6 +20,8 @@ _ATTEMPTS = 3  # of one file; each resumes where the last one was cut
 _CHUNK = 1 << 20
 _PARTIAL = 206
 _HEX_SHA256 = 64
+
+_ELSEWHERE = "another K8S_E2E_CACHE_DIR"
 
 _unreachable: dict[str, str] = {}  # host -> why; a host is given one chance in the life of a process
 
@@ -36,7 +39,8 @@ def fetch(release: Release, into: Path, *, mirror_url: str, timeout_s: float, pr
 
     Raises:
         Unreachable: its host does not answer within 3 s (remembered for the life of the process).
-        ChecksumWrong: the content is not what the published checksum says, also after fetching it anew.
+        ChecksumWrong: the content is not what the published checksum says; it was thrown away.
+        DiskFull: no space left for it or its members.
         EnvironmentFailure: it is not there, was cut three times, or does not hold what it should.
     """
     url, checksum_url = (_mirrored(each, mirror_url) for each in (release.url, release.checksum_url))
@@ -45,10 +49,13 @@ def fetch(release: Release, into: Path, *, mirror_url: str, timeout_s: float, pr
         raise Unreachable(f"{host} does not answer ({_unreachable[host]})")
     name = url.rsplit("/", 1)[-1]
     target = into / f".{name}.part"
-    into.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout_s
     try:
-        with internet_client(connect_s=CONNECT_S, timeout_s=_READ_S) as client:
+        with (
+            files.writing(into, instead=_ELSEWHERE),
+            internet_client(connect_s=CONNECT_S, timeout_s=_READ_S) as client,
+        ):
+            into.mkdir(parents=True, exist_ok=True)
             wanted = _checksum(client, checksum_url, name)
             progress(f"downloading {name}")
             _transfer(client, url, target, deadline=deadline)
@@ -58,7 +65,8 @@ def fetch(release: Release, into: Path, *, mirror_url: str, timeout_s: float, pr
                     f"{url} has checksum {got}, not {wanted}, and was thrown away",
                     hint="ask whoever runs the mirror" if mirror_url else "try again, or set K8S_E2E_MIRROR_URL",
                 )
-        _take(target, release.members, into)
+        with files.writing(into, instead=_ELSEWHERE):
+            _take(target, release.members, into)
     finally:
         target.unlink(missing_ok=True)
 
@@ -139,6 +147,8 @@ def _take(file: Path, members: dict[str, str], into: Path) -> None:
                         shutil.copyfileobj(source, stream, _CHUNK)
                     path.chmod(0o755)
         except (tarfile.TarError, EOFError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in files.NO_ROOM:
+                raise
             raise EnvironmentFailure(f"{file.name} is no usable archive: {error}") from error
 
 
