@@ -4,11 +4,16 @@ import asyncio
 import errno
 import json
 import os
+import signal
 import socket
 import ssl
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,9 +22,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from k8s_e2e.base.errors import EnvironmentFailure, UsageError
+from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster import assets, providers
 from k8s_e2e.cluster.local import addons, cgroups, cluster_lock, components, configuration, forwarder, pki, provider
-from k8s_e2e.cluster.local.layout import DNS_IP, KUBERNETES_IP, NODE_IP, cgroup_name
+from k8s_e2e.cluster.local.layout import DNS_IP, KUBERNETES_IP, NODE_IP, cgroup_name, clusters_dir
 from k8s_e2e.cluster.local.provider import LocalProvider
 from k8s_e2e.model.settings import Settings
 
@@ -275,3 +281,62 @@ def test_state_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(EnvironmentFailure, match=r"cannot make cluster x in .*No space left.*K8S_E2E_STATE_DIR"):
         local.up("x", control_plane_only=True, progress=print)
     assert [path.name for path in (tmp_path / "clusters").iterdir()] == []
+
+
+def test_down_of_an_unknown_cluster_says_so(tmp_path: Path) -> None:
+    """Removing what is not there is no error, and is told."""
+    said: list[str] = []
+    LocalProvider(Settings(state_dir=tmp_path)).down("nobody", progress=said.append)
+    assert said == ["there is no cluster nobody"]
+
+
+def test_dead_cluster_that_cannot_be_removed_blocks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of one cluster is told and passed by; the next is removed."""
+    own = LocalProvider(Settings(state_dir=tmp_path))
+    for name in ("bad", "good"):
+        (clusters_dir(tmp_path) / name).mkdir(parents=True)
+    remove = provider.teardown.remove
+
+    def stuck(root: Path, *, timeout_s: float) -> None:
+        if root.name == "bad":
+            raise EnvironmentFailure("cluster bad is not quite gone; left: process 7")
+        remove(root, timeout_s=timeout_s)
+
+    monkeypatch.setattr(provider.teardown, "remove", stuck)
+    said: list[str] = []
+    own._sweep(said.append)
+    assert said[1].startswith("cannot remove what is left of cluster bad: cluster bad is not quite gone")
+    assert [path.name for path in clusters_dir(tmp_path).iterdir()] == ["bad"]
+
+
+def test_component_that_cannot_be_started_again_is_tried_later(tmp_path: Path) -> None:
+    """PID 1 lives on where a restart itself fails (its log cannot be opened), and starts the component when it can."""
+    (tmp_path / "logs").mkdir()
+    script = f"""
+        import shutil
+        from pathlib import Path
+        from k8s_e2e.cluster.local import init
+        init.INSIDE, init._RETRY_AFTER_S = Path({str(tmp_path)!r}), 0.1
+        command = ["/bin/sh", "-c", "echo started >> runs; sleep 0.2"]
+        plan = {{"commands": {{"etcd": command}}, "environment": {{}}, "addons": [], "images": []}}
+        boot = init.Boot({{**plan, "component_timeout_s": 1.0}})
+        boot._start("etcd")
+        shutil.rmtree({str(tmp_path / "logs")!r})
+        Path({str(tmp_path / "broken")!r}).touch()
+        boot.supervise()
+    """
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], start_new_session=True)
+    try:
+        _until((tmp_path / "broken").exists)
+        time.sleep(2.0)  # the restart is due after 1 s
+        assert child.poll() is None
+        assert (tmp_path / "runs").read_text() == "started\n"
+        (tmp_path / "logs").mkdir()
+        _until(lambda: (tmp_path / "runs").read_text().startswith("started\nstarted\n"))
+    finally:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _until(probe: Callable[[], bool]) -> None:
+    assert wait_for("the cluster's PID 1", lambda: probe() or Pending("not yet"), timeout_s=30)

@@ -23,6 +23,7 @@ from k8s_e2e.cluster.local.layout import API_PORT, CONTAINERD_ROOT, HIDDEN, INSI
 
 T = TypeVar("T")
 _RESTART_AFTER_S = 1.0
+_RETRY_AFTER_S = 5.0  # where a start itself failed
 
 # kubelet sets these for the whole machine; it gets private files to write to.
 _PRIVATE_SYSCTLS = {
@@ -139,7 +140,10 @@ class Boot:
             now = time.monotonic()
             for name in [name for name, when in due.items() if when <= now]:
                 del due[name]
-                self._start(name)
+                try:
+                    self._start(name)
+                except OSError:  # a full disk, no memory: the cluster outlives it
+                    due[name] = time.monotonic() + _RETRY_AFTER_S
             for name in self._reap():
                 due[name] = time.monotonic() + _RESTART_AFTER_S
             if due:
@@ -171,7 +175,7 @@ class Boot:
             )
 
     def _log(self, name: str, line: str) -> None:
-        with (INSIDE / "logs" / f"{name}.log").open("a") as log:
+        with contextlib.suppress(OSError), (INSIDE / "logs" / f"{name}.log").open("a") as log:
             log.write(f"{line}\n")
 
     def _wait(self, what: str, probe: Callable[[], T | Pending]) -> T:

@@ -122,6 +122,8 @@ class LocalProvider:
         with self._lock(name, progress):
             if directory.root.exists():
                 progress(f"removing cluster {name}")
+            else:
+                progress(f"there is no cluster {name}")
             self._remove(directory)
 
     def _images(self, name: str) -> NodeImages:
@@ -172,7 +174,10 @@ class LocalProvider:
             with cluster_lock.locked_now(self._clusters, root.name) as free:
                 if free and not (_read(ClusterDir(root)) and teardown.processes(root)):
                     progress(f"removing what is left of cluster {root.name}")
-                    self._remove(ClusterDir(root))
+                    try:
+                        self._remove(ClusterDir(root))
+                    except (EnvironmentFailure, OSError) as error:  # no reason why another cluster could not be made
+                        progress(f"cannot remove what is left of cluster {root.name}: {error}")
 
     def _remove(self, directory: ClusterDir) -> None:
         if self._clusters.exists():
