@@ -15,7 +15,7 @@ from k8s_e2e.model import io
 from k8s_e2e.model.layout import STAGES, RunDir
 from k8s_e2e.model.profile import load_profile
 from k8s_e2e.model.run import RunRecord
-from k8s_e2e.model.settings import Settings
+from k8s_e2e.model.settings import load_settings
 
 PROVIDERS = ("auto", "local", "kind", "existing")
 
@@ -95,7 +95,7 @@ def run_command(
         keep_on_failure=keep_on_failure,
         first=first,
     )
-    record = pipeline.run(request, Settings(), _Shown())
+    record = pipeline.run(request, load_settings(), _Shown())
     verdict = "passed" if record.exit_code == 0 else "FAILED"
     click.echo(f"{verdict}: {target / 'REPORT.md'}")
     sys.exit(record.exit_code)
@@ -108,7 +108,7 @@ def up(name: str, provider: str) -> None:
     """Make a cluster and leave it running."""
     from k8s_e2e.cluster.providers import get_provider  # noqa: PLC0415 - start-up time of the other commands
 
-    made = get_provider(provider, Settings()).up(name, progress=_Shown())
+    made = get_provider(provider, load_settings()).up(name, progress=_Shown())
     click.echo(f"export KUBECONFIG={made.kubeconfig}")
 
 
@@ -119,7 +119,7 @@ def down(name: str, provider: str) -> None:
     """Remove a cluster and everything of it."""
     from k8s_e2e.cluster.providers import get_provider  # noqa: PLC0415 - see up()
 
-    get_provider(provider, Settings()).down(name, progress=_Shown())
+    get_provider(provider, load_settings()).down(name, progress=_Shown())
 
 
 @cli.command()
@@ -127,7 +127,7 @@ def doctor() -> None:
     """Say what this machine can run, what is missing, and the command that mends it."""
     from k8s_e2e.cluster import doctor as examination  # noqa: PLC0415 - see up()
 
-    checks = examination.examine(Settings())
+    checks = examination.examine(load_settings())
     for check in checks:
         click.echo(f"{'ok  ' if check.ok else 'MISS'}  {check.name:<24} {check.found}")
         if not check.ok and check.fix:

@@ -24,7 +24,7 @@ from k8s_e2e.model import io
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.parameters import parameters_of
 from k8s_e2e.model.run import RunRecord, StageOutcome
-from k8s_e2e.model.settings import Settings
+from k8s_e2e.model.settings import Settings, load_settings
 from k8s_e2e.notebooks import export, source
 from k8s_e2e.stages.outcome import record
 
@@ -65,7 +65,7 @@ def run(name: str, params: dict[str, Any], run_dir: Path, *, settings: Settings 
     """
     from k8s_e2e.notebooks.engine import Kernel  # noqa: PLC0415 - papermill costs 0.5 s, only runs need it
 
-    settings = settings or Settings()
+    settings = settings or load_settings()
     checked = parameters_of(name, {**params, "run_dir": str(run_dir)})
     directory = RunDir.claim(run_dir) if name == "deploy" else RunDir.existing(run_dir)
     if not directory.run_json.exists():

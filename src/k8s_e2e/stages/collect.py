@@ -12,7 +12,7 @@ from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.parameters import CollectParameters
 from k8s_e2e.model.profile import Profile, load_profile
 from k8s_e2e.model.run import RunRecord
-from k8s_e2e.model.settings import Settings
+from k8s_e2e.model.settings import Settings, load_settings
 from k8s_e2e.platform import namespace
 from k8s_e2e.stages import session
 from k8s_e2e.stages.outcome import recorded
@@ -26,7 +26,7 @@ def collect(parameters: CollectParameters) -> Table:
     Raises:
         UsageError: not a run directory, or the profile is wrong.
     """
-    run, settings = RunDir.existing(parameters.run_dir), Settings()
+    run, settings = RunDir.existing(parameters.run_dir), load_settings()
     with recorded(run, "collect"):
         profile = load_profile(parameters.profile)
         sealed = _collect(run, profile, settings)

@@ -13,7 +13,7 @@ from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.parameters import DeployParameters
 from k8s_e2e.model.profile import Profile, load_profile
 from k8s_e2e.model.run import ImageRecord, RunRecord
-from k8s_e2e.model.settings import Settings
+from k8s_e2e.model.settings import Settings, load_settings
 from k8s_e2e.platform import manifests, namespace, rollout
 from k8s_e2e.stages import session
 from k8s_e2e.stages.outcome import begin, recorded
@@ -28,7 +28,7 @@ def deploy(parameters: DeployParameters) -> Table:
         EnvironmentFailure: cluster, image build or load; nothing has been applied.
         ExpectationError: the platform did not become available.
     """
-    run, settings = RunDir.claim(parameters.run_dir), Settings()
+    run, settings = RunDir.claim(parameters.run_dir), load_settings()
     with recorded(run, "deploy"):
         profile = load_profile(parameters.profile)
         if not io.load_or(run.run_json, RunRecord).run_id:  # a stage run by hand: no pipeline has begun the run

@@ -9,7 +9,7 @@ from k8s_e2e.model.parameters import TestParameters
 from k8s_e2e.model.profile import load_profile
 from k8s_e2e.model.results import Results
 from k8s_e2e.model.run import RunRecord
-from k8s_e2e.model.settings import Settings
+from k8s_e2e.model.settings import Settings, load_settings
 from k8s_e2e.scenarios import engine, loader
 from k8s_e2e.scenarios.browser import find_browser
 from k8s_e2e.stages import session
@@ -24,7 +24,7 @@ def test(parameters: TestParameters) -> Table:
         UsageError: a scenario is absent or wrong; nothing was run.
         ExpectationError: a step failed; all results are in `k8s-e2e-results.json`.
     """
-    run, settings = RunDir.existing(parameters.run_dir), Settings()
+    run, settings = RunDir.existing(parameters.run_dir), load_settings()
     with recorded(run, "test"):
         profile = load_profile(parameters.profile)
         scenarios = loader.load(list(parameters.scenarios or profile.scenarios), profile)
