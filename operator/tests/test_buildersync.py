@@ -126,6 +126,19 @@ def test_r15_a_deleted_graph_is_pruned_after_two_agreeing_answers(builder: Build
         assert _environments(harness) == left
 
 
+def test_the_builder_is_asked_again_at_once_after_a_pruning(builder: Builder, harness: Harness) -> None:
+    """The answer that confirms a deletion was not held, so the next question follows at once and may be held."""
+    sync = _sync(builder, harness)
+    builder.say(ONE)
+    sync.poll()
+    builder.say()
+    sync.poll()
+    assert sync.poll() == 0.0
+    assert "prefer" not in builder.requests[-1]
+    sync.poll()
+    assert builder.requests[-1]["prefer"] == "wait=5"
+
+
 def test_r15_nothing_is_pruned_when_the_second_answer_disagrees(builder: Builder, harness: Harness) -> None:
     """A graph that is missing once and back the next time stays; a failed poll in between starts the count anew."""
     sync = _sync(builder, harness)

@@ -174,7 +174,8 @@ class BuilderSync(threading.Thread):
         """
         started = time.monotonic()
         confirming = bool(self._candidates)
-        answer = self._ask(wait=not (confirming or self._retry), full=confirming)
+        held = not (confirming or self._retry)
+        answer = self._ask(wait=held, full=confirming)
         changed = answer is not None and (self._last is None or answer.graphs != self._last.graphs)
         current = answer or self._last
         metrics.BUILDER_POLLS.labels(result="changed" if changed else "unchanged").inc()
@@ -187,8 +188,8 @@ class BuilderSync(threading.Thread):
             self._seen[names.graph_name(environment_id)] = current.etag
         if self._candidates or self._retry:
             return _CONFIRM_AFTER_S
-        # A builder that does not hold the answer is not asked more often than once an interval.
-        return 0.0 if changed else max(0.0, self._interval_s - (time.monotonic() - started))
+        # A builder that was asked to hold its answer and did not is not asked more often than once an interval.
+        return 0.0 if changed or not held else max(0.0, self._interval_s - (time.monotonic() - started))
 
     def _ask(self, *, wait: bool, full: bool) -> Answer | None:
         """The builder's answer, None for "as before"; held while that is so if `wait`, never that if `full`."""
