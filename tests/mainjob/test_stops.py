@@ -86,7 +86,8 @@ def test_a_stop_in_mid_scenario_keeps_the_results(tmp_path, kit, kept_cluster):
     assert _stopped_in("test", signal.SIGTERM, words, tmp_path / "log", also="nobody makes") == 143
     _check(run, "test", 143)
     results = json.loads((run / "k8s-e2e-results.json").read_text())
-    assert results["scenarios"][0]["steps"][0]["status"] == "failed"
+    assert results["scenarios"][0]["status"] == "failed"
+    assert "stopped by a signal" in results["scenarios"][0]["steps"][0]["message"]
 
 
 @pytest.mark.parametrize(
