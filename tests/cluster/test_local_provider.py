@@ -23,7 +23,6 @@ from tests.cluster.leftovers import assert_nothing_left, host_state, kill_up_aft
 
 pytestmark = pytest.mark.cluster
 
-BUSYBOX = "localhost/busybox:1"
 WEB = """
 apiVersion: apps/v1
 kind: Deployment
@@ -46,19 +45,6 @@ kind: Service
 metadata: {name: web}
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 """  # noqa: E501
-
-
-@pytest.fixture(scope="session")
-def busybox(provider: LocalProvider, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Debian's busybox as an image in the node."""
-    scratch = tmp_path_factory.mktemp("busybox")
-    debian.unpack(["busybox-static"], scratch / "deb", timeout_s=60, progress=print)
-    binary = next((scratch / "deb" / "root").glob("**/bin/busybox"))
-    files = {"/bin/busybox": binary, "/bin/sh": binary}
-    image = oci.single_binary_image(scratch / "busybox.tar", BUSYBOX, [], files)
-    provider.load(cluster.name, image.archive, progress=print)
-    assert image.digest in {each.digest for each in provider.images(cluster.name) if each.reference == BUSYBOX}
-    return BUSYBOX
 
 
 @pytest.fixture
@@ -93,6 +79,26 @@ def test_service_answers_by_name_from_a_pod(web: str, kubectl: Kubectl) -> None:
         f"http://web.{web}.svc.cluster.local",
     ]
     assert kubectl(*words) == "hello\n"
+
+
+def test_another_image_under_the_same_name_is_the_one_that_runs(
+    provider: LocalProvider, cluster: Cluster, busybox: str, kubectl: Kubectl, namespace: str, tmp_path: Path
+) -> None:
+    """A tag that is loaded again with other content, after pods ran it, is what the next pod runs."""
+    reference = "localhost/again:1"
+    shell = Path(tmp_path, "sh")
+    debian.unpack(["busybox-static"], tmp_path / "deb", timeout_s=60, progress=print)
+    shutil.copy2(next((tmp_path / "deb" / "root").glob("**/bin/busybox")), shell)
+    for word in ("first", "second"):
+        said = tmp_path / word
+        said.write_text(f"{word}\n")
+        files = {"/bin/sh": shell, "/bin/cat": shell, "/said": said}
+        image = oci.single_binary_image(tmp_path / f"{word}.tar", reference, ["/bin/cat", "/said"], files)
+        provider.load(cluster.name, image.archive, progress=print)
+        assert image.digest in {each.digest for each in provider.images(cluster.name) if each.reference == reference}
+        kubectl("run", word, "-n", namespace, f"--image={reference}", "--image-pull-policy=Never", "--restart=Never")
+        kubectl("wait", "-n", namespace, "--for=jsonpath={.status.phase}=Succeeded", f"pod/{word}", "--timeout=60s")
+        assert kubectl("logs", "-n", namespace, word) == f"{word}\n"
 
 
 def test_logs_are_kubectls_and_the_hosts(web: str, kubectl: Kubectl, cluster: Cluster) -> None:

@@ -13,6 +13,7 @@ from k8s_e2e.cluster.provider import LoadedImage
 
 _LIST_S = 30.0
 _KNOWN_S = 90.0
+_SEEN = "io.cri-containerd.image"
 
 
 class NodeImages:
@@ -29,15 +30,20 @@ class NodeImages:
         Raises:
             EnvironmentFailure: containerd refuses the archive, or is not done in time.
         """
-        before = self._references()
         process.run([*self._ctr, "images", "import", archive], timeout_s=timeout_s)
-        changed = {name: target for name, target in self._references().items() if before.get(name) != target}
-        wanted = {name for name in changed if not name.startswith(("sha256:", "import-")) and "@" not in name}
+
+        def missing() -> list[str]:
+            names = (name for name in self._references() if not name.startswith(("sha256:", "import-")))
+            return sorted({name for name in names if "@" not in name} - {image.reference for image in self.list()})
 
         def known() -> bool | Pending:
-            missing = wanted - {image.reference for image in self.list()}
-            return Pending(f"kubelet does not see {', '.join(sorted(missing))}") if missing else True
+            unseen = missing()
+            return Pending(f"kubelet does not see {', '.join(unseen)}") if unseen else True
 
+        # A name that pointed at another image before keeps the mark of having been seen, and containerd 1.6 never looks
+        # at it again; taking the mark off makes it look.
+        for name in missing():
+            process.run([*self._ctr, "images", "label", name, f"{_SEEN}="], timeout_s=_LIST_S)
         try:
             wait_for("loaded images to be usable", known, timeout_s=_KNOWN_S)
         except WaitTimeout as error:
