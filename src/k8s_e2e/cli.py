@@ -17,7 +17,7 @@ from k8s_e2e.model.profile import load_profile
 from k8s_e2e.model.run import RunRecord
 from k8s_e2e.model.settings import load_settings
 
-PROVIDERS = ("auto", "local", "kind", "existing")
+PROVIDERS = ("auto", "local")
 
 
 class _Shown:
@@ -102,18 +102,18 @@ def run_command(
 
 
 @cli.command()
-@click.argument("name", default="dev")
+@click.argument("name", default="dev", metavar="[NAME, else dev]")
 @provider_option
 def up(name: str, provider: str) -> None:
     """Make a cluster and leave it running."""
     from k8s_e2e.cluster.providers import get_provider  # noqa: PLC0415 - start-up time of the other commands
 
     made = get_provider(provider, load_settings()).up(name, progress=_Shown())
-    click.echo(f"export KUBECONFIG={made.kubeconfig}")
+    click.echo(f"export KUBECONFIG={made.kubeconfig} PATH={made.kubectl.parent}:$PATH  # with a kubectl that fits")
 
 
 @cli.command()
-@click.argument("name", default="dev")
+@click.argument("name", default="dev", metavar="[NAME, else dev]")
 @provider_option
 def down(name: str, provider: str) -> None:
     """Remove a cluster and everything of it."""
@@ -124,7 +124,7 @@ def down(name: str, provider: str) -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Say what this machine can run, what is missing, and the command that mends it."""
+    """Say what this machine lacks, and the command that mends it."""
     from k8s_e2e.cluster import doctor as examination  # noqa: PLC0415 - see up()
 
     checks = examination.examine(load_settings())
@@ -140,7 +140,9 @@ def doctor() -> None:
 @click.argument("name")
 @click.option("--run-dir", type=click.Path(path_type=Path), required=True)
 @profile_option
-@click.option("--set", "values", multiple=True, metavar="PARAMETER=VALUE", help="A parameter of the stage.")
+@click.option(
+    "--set", "values", multiple=True, metavar="PARAMETER=VALUE", help="A parameter of the stage; a wrong one lists all."
+)
 @click.option("--scenarios", multiple=True, metavar="NAME|GLOB|PATH", help="For stage test.")
 def stage(name: str, run_dir: Path, profile: str | None, values: tuple[str, ...], scenarios: tuple[str, ...]) -> None:
     """Run one stage on a run directory: deploy, test, collect, trace-analysis or report."""
@@ -184,9 +186,25 @@ def report_command(run_dir: Path) -> None:
 
 
 @cli.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+def verify(run_dir: Path) -> None:
+    """Compare a run directory with its seal."""
+    from k8s_e2e.evidence import manifest  # noqa: PLC0415 - see up()
+
+    differences = manifest.verify(RunDir.existing(run_dir))
+    for difference in differences:
+        click.echo(difference)
+    click.echo(f"{len(differences)} differences from the seal" if differences else "as sealed")
+    sys.exit(1 if differences else 0)
+
+
+@cli.command()
 @click.argument("name")
 def schema(name: str) -> None:
-    """Print the JSON Schema of a file: scenario, run, results, manifest, ..."""
+    """Print the JSON Schema of a file.
+
+    NAME is scenario, run, results, manifest, ...; a wrong one lists all.
+    """
     from k8s_e2e.base.files import dumps  # noqa: PLC0415 - see up()
     from k8s_e2e.model.schema import schema as schema_of  # noqa: PLC0415
     from k8s_e2e.scenarios.schema import scenario_schema  # noqa: PLC0415

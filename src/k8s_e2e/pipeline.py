@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from k8s_e2e.cluster.providers import get_provider
 from k8s_e2e.evidence import recorder
 from k8s_e2e.model import io
 from k8s_e2e.model.layout import STAGES, RunDir
-from k8s_e2e.model.profile import load_profile
+from k8s_e2e.model.profile import Profile, load_profile
 from k8s_e2e.model.run import RunRecord, StageOutcome
 from k8s_e2e.model.settings import Settings
 from k8s_e2e.notebooks.following import followed
@@ -50,7 +50,7 @@ def run(request: Request, settings: Settings, progress: Progress) -> RunRecord:
         Interrupted: a signal; everything is saved, the cluster is gone unless it was to be kept.
         DiskFull: the run directory cannot be written; the cluster is gone unless it was to be kept.
     """
-    run_dir = _prepare(request)
+    run_dir = _prepare(request, settings)
     left = 0
     with _signals_raise():
         try:
@@ -69,15 +69,16 @@ def run(request: Request, settings: Settings, progress: Progress) -> RunRecord:
     return _finish(run_dir, left)
 
 
-def _prepare(request: Request) -> RunDir:
+def _prepare(request: Request, settings: Settings) -> RunDir:
     if request.first not in STAGES:
         message = f"--from {request.first}: no such stage"
         raise UsageError(message, hint=f"stages: {', '.join(STAGES)}")
     profile = load_profile(request.profile)
-    if request.first in ("deploy", "test"):  # a bad scenario is told before anything starts
-        loader.load(list(request.scenarios or profile.scenarios), profile)
     if request.first != "deploy":
-        return _continued(request)
+        return _continued(request, profile)
+    loader.load(list(request.scenarios or profile.scenarios), profile)  # a bad scenario is told before anything starts
+    if request.cluster:
+        get_provider(request.provider, settings).attach(request.cluster)  # and so is a cluster that is not there
     run_dir = RunDir.claim(request.run_dir)
     if run_dir.run_json.exists():
         message = f"--run-dir {request.run_dir} holds a run already"
@@ -86,16 +87,26 @@ def _prepare(request: Request) -> RunDir:
     return run_dir
 
 
-def _continued(request: Request) -> RunDir:
+def _continued(request: Request, profile: Profile) -> RunDir:
     run_dir = RunDir.existing(request.run_dir)
     record = io.load(run_dir.run_json, RunRecord)
+    if request.first == "test":
+        loader.load(list(_scenarios(request, record) or profile.scenarios), profile)
     if request.first == "test" and not _passed(record, "deploy"):
         message = f"the run in {request.run_dir} has no deployed platform to go on with"
         raise UsageError(message, hint="begin a new run")
     if request.cluster and request.cluster != record.cluster:
         message = f"--cluster {request.cluster}: the run in {request.run_dir} is on cluster {record.cluster!r}"
         raise UsageError(message, hint="leave --cluster out, or begin a new run")
+    if request.first == "test":
+        record.attempt += 1
+        files.write_json(run_dir.run_json, record)
     return run_dir
+
+
+def _scenarios(request: Request, record: RunRecord) -> Sequence[str]:
+    """Return the scenarios asked for now, else those that the run was begun with; none = the profile's own."""
+    return request.scenarios or record.parameters.get("scenarios") or ()
 
 
 def _stage(name: str, run_dir: RunDir, request: Request, settings: Settings, progress: Progress) -> StageOutcome:
@@ -104,7 +115,7 @@ def _stage(name: str, run_dir: RunDir, request: Request, settings: Settings, pro
         cluster = request.cluster or own_cluster(io.load(run_dir.run_json, RunRecord))
         values |= {"provider": request.provider, "cluster": cluster, "reuse": bool(request.cluster)}
     if name == "test":
-        values["scenarios"] = list(request.scenarios)
+        values["scenarios"] = list(_scenarios(request, io.load(run_dir.run_json, RunRecord)))
     progress(f"stage {name}")
     with followed(run_dir.kit_log, progress):
         outcome = notebooks.run(name, values, run_dir.root, settings=settings).outcome
@@ -166,6 +177,7 @@ def _stop(run_dir: RunDir, request: Request, settings: Settings, progress: Progr
         _finish(run_dir, stopped=why.exit_code if isinstance(why, KitError) else 1)
     with contextlib.suppress(*told):
         report.minimal(run_dir, str(why))
+        progress(f"what there is: {run_dir.report}")
     with contextlib.suppress(*told):
         recorder.stop(run_dir, settings)
     try:

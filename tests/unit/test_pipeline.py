@@ -22,11 +22,13 @@ class Fakes:
     def __init__(self) -> None:
         self.fail: dict[str, int] = {}
         self.ran: list[str] = []
+        self.values: dict[str, dict] = {}
         self.removed: list[str] = []
         self.down_fails = False
 
     def run(self, name, values, run_dir, *, settings=None):
         self.ran.append(name)
+        self.values[name] = values
         code = self.fail.get(name, 0)
         status = "interrupted" if code == 130 else "failed" if code else "passed"
         record = io.load(run_dir / "run.json", RunRecord)
@@ -36,6 +38,10 @@ class Fakes:
         record.put(outcome)
         files.write_json(run_dir / "run.json", record)
         return StageResult(outcome, run_dir / "x.ipynb")
+
+    def attach(self, name):
+        if name == "nosuch":
+            raise EnvironmentFailure("there is no cluster nosuch")
 
     def down(self, name, *, progress):
         if self.down_fails:
@@ -142,3 +148,19 @@ def test_going_on_elsewhere_is_refused(fakes, run):
     run(keep=True)
     with pytest.raises(UsageError, match=r"the run in .* is on cluster"):
         run(first="collect", cluster="other")
+
+
+def test_a_cluster_that_is_not_there_is_told_before_anything_starts(fakes, run, tmp_path):
+    """``--cluster`` with a wrong name leaves no run directory."""
+    with pytest.raises(EnvironmentFailure, match="no cluster nosuch"):
+        run(cluster="nosuch")
+    assert not (tmp_path / "run").exists()
+
+
+def test_going_on_from_test_runs_what_the_run_was_begun_with(fakes, run):
+    """``--from test`` repeats the run's own scenarios and counts the attempt."""
+    path = str(ROOT / "scenarios" / "petstore.yaml")
+    run(keep=True, scenarios=(path,))
+    record = run(first="test")
+    assert fakes.values["test"]["scenarios"] == [path]
+    assert record.attempt == 2

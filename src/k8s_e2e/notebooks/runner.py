@@ -174,6 +174,8 @@ def _outcome(
         return ended("interrupted", 128 + stop.signum, f"stopped by {word}")
     if stop.watchdog:
         return ended("failed", 4, f"stage {name} ran longer than its limit and was stopped")
+    if told is not None:
+        told.started = started  # as the duration: with the kernel's start and the export around the stage's own work
     if told is not None and told.status != "passed":
         return told
     if failure:

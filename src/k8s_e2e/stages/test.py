@@ -3,6 +3,7 @@
 from k8s_e2e.base import journal
 from k8s_e2e.base.errors import EnvironmentFailure, ExpectationError
 from k8s_e2e.cluster import system_packages
+from k8s_e2e.evidence import recorder
 from k8s_e2e.model import io
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.parameters import TestParameters
@@ -10,6 +11,7 @@ from k8s_e2e.model.profile import load_profile
 from k8s_e2e.model.results import Results
 from k8s_e2e.model.run import RunRecord
 from k8s_e2e.model.settings import Settings, load_settings
+from k8s_e2e.platform import namespace
 from k8s_e2e.scenarios import engine, loader
 from k8s_e2e.scenarios.browser import find_browser
 from k8s_e2e.stages import session
@@ -30,7 +32,12 @@ def test(parameters: TestParameters) -> Table:
         scenarios = loader.load(list(parameters.scenarios or profile.scenarios), profile)
         _browser(scenarios, settings)
         cluster = session.attach(run, settings)
+        run_id = io.load(run.run_json, RunRecord).run_id
         with session.opened(run, cluster, profile, settings) as opened:
+            if not namespace.belongs_to(opened.kube, profile.namespace, run_id):
+                message = f"namespace {profile.namespace} of cluster {cluster.name} was not made for run {run_id}"
+                raise EnvironmentFailure(message, hint="another run has deployed there since; begin a new run")
+            recorder.start(run, cluster, profile.namespace, profile, settings)  # it ended when the run was sealed
             context = engine.Context(
                 kube=opened.kube,
                 requester=opened.requester,
@@ -40,7 +47,7 @@ def test(parameters: TestParameters) -> Table:
                 namespace=profile.namespace,
                 profile=profile,
                 run=run,
-                run_id=io.load(run.run_json, RunRecord).run_id,
+                run_id=run_id,
                 settings=settings,
             )
             results = engine.run(scenarios, context, journal.progress)
