@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -393,7 +394,19 @@ def test_results_are_on_disk_after_every_step(play, tmp_path):
         f"steps:{MAKE}  - http: {{service: web, path: /things}}\n  - http: {{service: web, path: /things}}\n",
         progress=progress,
     )
-    assert seen == [0, 1, 2]
+    assert seen == [0, 1, 1, 2, 2, 3]  # when a step begins, and when it has ended
+
+
+def test_the_console_says_how_each_step_ended(play):
+    """A line when a step begins, the states of a wait under the step's id, and its result with its duration."""
+    said = []
+    play("steps:\n  - {http: {service: web, path: /nowhere}, name: look}\n", progress=said.append)
+    assert said[0] == "one/01 look"
+    assert re.match(r"one/01 look: FAILED in \d+\.\d s: status is 404", said[1])
+    said.clear()
+    step = "{wait: {http: {service: web, path: /nowhere}, expect: {status: 200}}, name: look, timeout: 300ms}"
+    play(f"steps:\n  - {step}\n", progress=said.append)
+    assert said[1].startswith("one/01: 404")
 
 
 def test_a_step_without_an_answer_says_so(play, server):

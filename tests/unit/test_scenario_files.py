@@ -1,6 +1,7 @@
 """Scenario files: what is read, what is refused, and where the refusal says the fault is."""
 
 import json
+import re
 from pathlib import Path
 
 import jmespath
@@ -82,7 +83,7 @@ def steps(*lines):
         (steps("wait: {http: {service: web, path: /}}"), "one.yaml:3: wait: until or expect must be given"),
         (steps("wait: {until: a}"), "one.yaml:3: wait: either http or object must be given"),
         (steps("trace: {of: nothing}"), "one.yaml:3: no earlier step that sends a request is called 'nothing'"),
-        (f"name: one\nuse: [words.yaml]\nsteps:\n  - {STEP}\n", "cannot read words.yaml: No such file"),
+        (f"name: one\nuse: [words.yaml]\nsteps:\n  - {STEP}\n", "one.yaml:2: cannot read words.yaml: No such file"),
     ],
 )
 def test_wrong_files_are_refused_in_one_line_with_the_place(profile, text, words):
@@ -163,7 +164,9 @@ def test_templates_expand_to_steps_with_their_parameters(profile):
             "one.yaml:4: unknown key 'expect'; a publish step has only `name`",
         ),
         ("circle: {}", "templates call each other in a circle"),
-        ("publish: {name: '${nobody}'}", "${nobody} has no value here"),
+        ("publish: {name: '${nobody}'}", "one.yaml:4: ${nobody} has no value here (in the template: words.yaml:"),
+        ("publish: {name: a, env: {A: '${nobody}'}}", "one.yaml:4: ${nobody} has no value here; known here"),
+        ("publish: {name: a, as: 1a}", "one.yaml:4: '1a' cannot be a name (in the template: words.yaml:"),
         ("publsh: {name: a}", "one.yaml:4: unknown step kind 'publsh'; did you mean 'publish'?"),
     ],
 )
@@ -265,3 +268,21 @@ def test_the_stations_of_the_profile_can_be_asked():
     for station in chain:
         jmespath.compile(station.ok)
         jmespath.compile(station.seen or "@")
+
+
+def test_the_examples_of_the_manual_are_sound(tmp_path):
+    """What docs/scenarios.md shows is read without a complaint, scenario and templates."""
+    scenario, words = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/scenarios.md").read_text(), re.DOTALL)
+    (tmp_path / "scenarios").mkdir()
+    services = tuple(ServicePort(name=name, port=80) for name in ("web", "registry"))
+    profile = Profile(root=tmp_path, name="p", overlay="o", namespace="n", services=services)
+    write(profile, words, "words.yaml")
+    call = "  - publish: {name: users, version: 1.0.0}\ncleanup:"
+    write(profile, "use: [words.yaml]\n" + scenario.replace("cleanup:", call))
+    assert [step.kind for step in loader.load(["one"], profile)[0].steps] == [
+        "apply",
+        "assert",
+        "http",
+        "trace",
+        "http",
+    ]

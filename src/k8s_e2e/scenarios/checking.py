@@ -34,7 +34,7 @@ def checked(model: type[M], tree: Any, fallback: source.Mark) -> M:
             raise source.wrong(mark, f"key {keys!r} is missing") from error
         reason = first["msg"].removeprefix("Value error, ")
         text = reason[:1].lower() + reason[1:]
-        raise source.wrong(mark, f"{keys}: {text}" if keys else text) from error
+        raise source.wrong(mark, f"{keys}: {text}" if keys else text, caller=fallback) from error
 
 
 def unknown(mark: source.Mark, what: str, name: str, known: Iterable[str]) -> UsageError:

@@ -48,6 +48,8 @@ _RUN: dict[str, Callable[[Any, World], Outcome]] = {
     "script": program_steps.run_script,
 }
 
+_SAID: dict[Status, str] = {"passed": "passed", "failed": "FAILED", "skipped": "skipped"}
+
 log = logging.getLogger(__name__)
 
 
@@ -141,6 +143,7 @@ class _Engine:
             result.steps.append(done)
             result.duration_s = round(result.duration_s + done.duration_s, 6)
             self.save()
+            self._tell(done)
             if done.status == "failed":
                 broken = step_id
         self.save()
@@ -154,8 +157,10 @@ class _Engine:
             if world.within(None, 1.0) <= 0:
                 result.cleanup.append(_skipped(step, step_id, "not run: no time left", self._source(step.mark)))
                 continue
-            result.cleanup.append(self._step(step, step_id, world))
+            done = self._step(step, step_id, world)
+            result.cleanup.append(done)
             self.save()
+            self._tell(done)
 
     def _finish_cut_step(self, scenario: Scenario, result: ScenarioResult) -> None:
         """Name the steps that a signal cut short or prevented."""
@@ -202,10 +207,12 @@ class _Engine:
             evidence=[*outcome.evidence, *self._requests.of(step_id)],
             source=self._source(step.mark),
         )
-        result = self._redacted_result(result)
-        if status != "passed":
-            self._progress(f"{step_id} {name}: {status.upper()}: {result.message}")
-        return result
+        return self._redacted_result(result)
+
+    def _tell(self, done: StepResult) -> None:
+        """Say how a step ended; its result is on disk by then."""
+        why = "" if done.status == "passed" else f": {done.message}"
+        self._progress(f"{done.id} {done.name}: {_SAID[done.status]} in {done.duration_s:.1f} s{why}")
 
     def _outcome(self, step: PlannedStep, tree: Any, world: World) -> Outcome:
         try:

@@ -73,8 +73,8 @@ def read_scenario(path: Path, profile: Profile) -> Scenario:
     tree = source.read(path)
     file = checked(ScenarioFile, tree, tree.mark)
     known: dict[str, templates.Known] = {}
-    for name in file.use:
-        known |= templates.read_templates(path.parent / name)
+    for name, asked in zip(file.use, tree["use"].marks if file.use else [], strict=True):
+        known |= templates.read_templates(path.parent / name, asked)
     steps = tuple(_planned(tree, "steps", known, profile))
     cleanup = tuple(_planned(tree, "cleanup", known, profile))
     _check_names(tree, file, steps, cleanup)
@@ -103,7 +103,8 @@ def _check_service(step: templates.Expanded, profile: Profile) -> None:
             try:
                 profile.service(service)
             except UsageError as error:
-                raise source.wrong(holder.marks["service"], error.message, hint=error.hint) from error
+                mark = holder.marks["service"]
+                raise source.wrong(mark, error.message, hint=error.hint, caller=step.mark) from error
 
 
 def _check_names(
@@ -121,12 +122,12 @@ def _check_names(
         _check_defined(step.tree, names, step.mark)
         captures: Mapping[str, Any] = step.tree.get("capture") or {}
         for name in captures:
-            _check_name(name, source.place(step.tree, ("capture", name)) or step.mark)
+            _check_name(name, source.place(step.tree, ("capture", name)) or step.mark, caller=step.mark)
         names |= set(captures)
         if step.kind == "trace" and "$" not in step.tree["trace"]["of"] and step.tree["trace"]["of"] not in sent:
             mark = step.tree["trace"].marks["of"]
             of = step.tree["trace"]["of"]
-            raise source.wrong(mark, f"no earlier step that sends a request is called {of!r}")
+            raise source.wrong(mark, f"no earlier step that sends a request is called {of!r}", caller=step.mark)
         if step.kind in SENDING:
             sent.add(step.name)
 
@@ -136,12 +137,13 @@ def _check_defined(tree: Any, names: set[str], fallback: source.Mark) -> None:
         if reference.name not in names:
             mark = reference.mark or fallback
             hint = f"known here: {', '.join(sorted(names))}; `$${{` writes a plain `${{`"
-            raise source.wrong(mark, f"${{{reference.name}}} has no value here", hint=hint)
+            raise source.wrong(mark, f"${{{reference.name}}} has no value here", hint=hint, caller=fallback)
 
 
-def _check_name(name: str, mark: source.Mark) -> None:
+def _check_name(name: str, mark: source.Mark, *, caller: source.Mark | None = None) -> None:
     if not references.NAME.match(name):
-        raise source.wrong(mark, f"{name!r} cannot be a name", hint="letters, digits and _ only, no digit first")
+        hint = "letters, digits and _ only, no digit first"
+        raise source.wrong(mark, f"{name!r} cannot be a name", hint=hint, caller=caller)
 
 
 def _title(kind: str, tree: source.Mapping) -> str:

@@ -48,7 +48,7 @@ def run_assert(step: AssertStep, world: World) -> Outcome:
             hold_s=step.hold,
             pause=pause,
             hopeless=hopeless,
-            progress=lambda state: world.progress(f"{world.step_name}: {state}"),
+            progress=lambda state: world.progress(f"{world.step_id}: {state}"),
         )
     return objects.outcome(ended, timeout_s)
 

@@ -60,13 +60,18 @@ for _tag, (_pattern, _first) in _CORE.items():
     _Loader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
 
 
-def wrong(mark: Mark, message: str, *, hint: str = "") -> UsageError:
-    """Return the one-line error for something wrong at ``mark``."""
+def wrong(mark: Mark, message: str, *, hint: str = "", caller: Mark | None = None) -> UsageError:
+    """Return the one-line error for something wrong at ``mark``.
+
+    What stands in a template is wrong for a step that calls it: ``caller`` is named first if it is in another file.
+    """
+    if caller and caller.file != mark.file:
+        return UsageError(f"{caller}: {message} (in the template: {mark})", hint=hint)
     return UsageError(f"{mark}: {message}", hint=hint)
 
 
-def read(path: Path) -> Mapping:
-    """Read a YAML file whose top is a mapping.
+def read(path: Path, asked: Mark | None = None) -> Mapping:
+    """Read a YAML file whose top is a mapping; ``asked`` is where another file names it.
 
     Raises:
         UsageError: unreadable, not YAML, more than one document, a duplicate or non-text key, no mapping at the top.
@@ -75,7 +80,7 @@ def read(path: Path) -> Mapping:
         text = path.read_text("utf-8")
     except OSError as error:
         message = f"cannot read {path}: {error.strerror}"
-        raise UsageError(message) from error
+        raise (wrong(asked, message) if asked else UsageError(message)) from error
     except UnicodeDecodeError as error:
         message = f"{path} is not UTF-8 text"
         raise UsageError(message) from error

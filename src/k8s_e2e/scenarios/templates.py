@@ -26,13 +26,13 @@ class Expanded(NamedTuple):
     mark: source.Mark
 
 
-def read_templates(path: Path) -> dict[str, Known]:
-    """Read a file with step templates.
+def read_templates(path: Path, asked: source.Mark) -> dict[str, Known]:
+    """Read a file with step templates; ``asked`` is where a scenario names it.
 
     Raises:
         UsageError: it is not one, or a template has the name of a step kind.
     """
-    tree = source.read(path)
+    tree = source.read(path, asked)
     file = checked(TemplateFile, tree, tree.mark)
     templates = tree["templates"]
     for name in file.templates:

@@ -57,7 +57,7 @@ def run_trace(step: TraceStep, world: World) -> Outcome:
         timeout_s=timeout_s,
         pause=lambda longest_s: time.sleep(min(longest_s, POLL_S)),
         interval_s=POLL_S,
-        progress=lambda state: world.progress(f"{world.step_name}: {state}"),
+        progress=lambda state: world.progress(f"{world.step_id}: {state}"),
     )
     expected = wanted.model_dump(exclude_unset=True, exclude={"of", "timeout"}) | {"orphans": []}
     actual = {"services": sorted(last.services), "errors": len(last.errors), "orphans": last.orphans}

@@ -36,7 +36,7 @@ def run_wait(step: WaitStep, world: World) -> Outcome:
             pause=pause,
             interval_s=interval_s,
             hopeless=hopeless,
-            progress=lambda state: world.progress(f"{world.step_name}: {state}"),
+            progress=lambda state: world.progress(f"{world.step_id}: {state}"),
         )
 
     if wanted.http is not None:
