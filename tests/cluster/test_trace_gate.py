@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from k8s_e2e.base import http
+from k8s_e2e.base import files, http
 from k8s_e2e.base.errors import KitError
 from k8s_e2e.base.files import Lines
 from k8s_e2e.base.progress import silent
@@ -20,7 +20,7 @@ from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster import assets
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.profile import Profile, ServicePort, TraceSource
-from k8s_e2e.model.results import RequestRecord
+from k8s_e2e.model.results import RequestRecord, Results, ScenarioResult, StepResult
 from k8s_e2e.model.settings import Settings
 from k8s_e2e.platform.http import Requester
 from k8s_e2e.traces import gate, jaeger
@@ -138,6 +138,13 @@ class Case:
         lines.close()
         return trace_id, span_id
 
+    def look_at_trace(self, *services: str) -> None:
+        """Note a `trace` step that named these services."""
+        step = StepResult(id="shop/02", name="", kind="trace", status="failed", started="", duration_s=0.0)
+        step.expected = {"services": list(services)}
+        scenario = ScenarioResult(name="shop", status="failed", started="", duration_s=0.0, steps=[step])
+        files.write_json(self.run.results, Results(scenarios=[scenario]))
+
     def export(self, timeout_s: float = 20.0) -> Any:
         """Run the gate."""
         return gate.export(self.run, self.requester, self.profile, Settings(gate_timeout_s=timeout_s), silent)
@@ -194,6 +201,7 @@ def test_what_never_comes_is_named_within_the_deadline(collecting: Jaeger, case:
     """The gate gives up in time, writes what there is, and says what was missing."""
     there, ours = case.request()
     lost, _ = case.request()
+    case.look_at_trace(case.gateway, case.store)
     collecting.send(case.gateway, a_span(there, secrets.token_hex(8), ours, "GET"))
     began = time.monotonic()
     traces = case.export(timeout_s=2.0)
@@ -203,6 +211,17 @@ def test_what_never_comes_is_named_within_the_deadline(collecting: Jaeger, case:
     assert not traces.census.stable
     assert not analyse(case.run).complete
     assert json.loads(case.run.traces.read_bytes())["census"]["missing"] == [lost]
+
+
+def test_a_service_that_nobody_asked_is_not_waited_for(collecting: Jaeger, case: Case) -> None:
+    """A scenario that needs one service only has complete traces without spans of the others."""
+    trace_id, ours = case.request()
+    collecting.send(case.gateway, a_span(trace_id, secrets.token_hex(8), ours, "GET"))
+    began = time.monotonic()
+    traces = case.export()
+    assert time.monotonic() - began < 10.0
+    assert (traces.census.services_missing, traces.census.stable) == ([], True)
+    assert analyse(case.run).complete
 
 
 def test_a_full_reply_is_asked_for_in_halves(collecting: Jaeger, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,7 @@ class Census(msgspec.Struct, omit_defaults=True, kw_only=True):
     requested: int = 0  # distinct trace ids in requests.jsonl that should have spans
     found: int = 0
     missing: list[str] = []  # trace ids without any span
-    services_missing: list[str] = []
+    services_missing: list[str] = []  # expected services that were asked, and have no span at all
     orphans: int = 0  # spans whose parent nobody reported
     polls: int = 0
     waited_s: float = 0.0

@@ -55,7 +55,7 @@ class OperatorSource(_Strict):
 
 
 class TraceSource(_Strict):
-    """The Jaeger to read, and the services that must appear in a complete run."""
+    """The Jaeger to read, and the services that must appear in a run that asks them."""
 
     service: str
     port: int = 16686

@@ -20,6 +20,7 @@ from k8s_e2e.model import io
 from k8s_e2e.model.evidence import Census, Traces
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.profile import Profile
+from k8s_e2e.model.results import Results
 from k8s_e2e.model.run import RunRecord
 from k8s_e2e.model.settings import Settings
 from k8s_e2e.platform.http import Requester
@@ -45,8 +46,9 @@ def export(
     """Wait until the run's traces are complete (at most ``settings.gate_timeout_s``) and write traces.json.
 
     Complete: the traces of all answered requests to traced services, and those they link to, have had the same spans
-    for three polls, every expected service appears, and no span younger than 5 s waits for its parent. What the
-    expected services did on their own in the run's time (reconciles, polls) is fetched, too.
+    for three polls, every expected service that was asked (by a request, or in a `trace` step) appears, and no span
+    younger than 5 s waits for its parent. What all expected services did on their own in the run's time (reconciles,
+    polls) is fetched, too.
 
     Raises:
         KitError: Jaeger could not be read at all.
@@ -54,7 +56,8 @@ def export(
     records = sent.requests(run)
     start_us = _window_start(run, [record.time for record in records])
     ours = {sent.span_id(record) for record in records}
-    polling = _Polling(requester, profile, sent.expected(records, profile), ours, start_us)
+    reached = sent.reached(records, io.load_or(run.results, Results), profile)
+    polling = _Polling(requester, profile, sent.expected(records, profile), reached, ours, start_us)
     began = time.monotonic()
     deadline = began + settings.gate_timeout_s
     polling.pull_services(jaeger.source(profile).expected)
@@ -86,11 +89,18 @@ class _Polling:
     """The traces as they come in."""
 
     def __init__(
-        self, requester: Requester, profile: Profile, expected: set[str], ours: set[str], start_us: int
+        self,
+        requester: Requester,
+        profile: Profile,
+        expected: set[str],
+        reached: set[str],
+        ours: set[str],
+        start_us: int,
     ) -> None:
         self._requester = requester
         self._profile = profile
         self._expected = expected
+        self._awaited = [name for name in jaeger.source(profile).expected if name in reached]
         self._wanted = set(expected)  # and what they link to
         self._start_us = start_us  # of the run's time window
         self._ours = ours  # spans of the kit itself, which nobody reports
@@ -167,7 +177,7 @@ class _Polling:
             requested=len(self._expected),
             found=len(self._expected & self._found.keys()),
             missing=sorted(self._expected - self._found.keys()),
-            services_missing=[name for name in jaeger.source(self._profile).expected if name not in services],
+            services_missing=[name for name in self._awaited if name not in services],
             orphans=sum(len(self._orphans(trace)) for trace in self._found.values()),
             polls=self._polls,
         )

@@ -7,7 +7,7 @@ import msgspec
 from k8s_e2e.base import files
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.profile import Profile
-from k8s_e2e.model.results import RequestRecord
+from k8s_e2e.model.results import RequestRecord, Results
 
 
 def requests(run: RunDir) -> list[RequestRecord]:
@@ -32,9 +32,23 @@ def expected(records: list[RequestRecord], profile: Profile) -> set[str]:
 
     A readiness path is asked all the time, and services leave it out of their traces; it does not count.
     """
+    return {record.trace_id for record in _traced(records, profile)}
+
+
+def reached(records: list[RequestRecord], results: Results, profile: Profile) -> set[str]:
+    """Return the services that must have spans: those that answered such requests, and those `trace` steps name."""
+    asked = {record.service for record in _traced(records, profile)}
+    for scenario in results.scenarios:
+        for step in scenario.steps:
+            if step.kind == "trace" and isinstance(step.expected, dict):
+                asked.update(step.expected.get("services") or ())
+    return asked
+
+
+def _traced(records: list[RequestRecord], profile: Profile) -> list[RequestRecord]:
     traced = {service.name: service.ready for service in profile.services if service.traced}
-    return {
-        record.trace_id
+    return [
+        record
         for record in records
         if record.status and record.service in traced and urlsplit(record.url).path != traced[record.service]
-    }
+    ]
