@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from k8s_e2e.base import files
 from k8s_e2e.diagnosis import diagnose
 from k8s_e2e.model import io
-from k8s_e2e.model.evidence import Derived
+from k8s_e2e.model.evidence import Derived, Manifest, Part
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.report import write_reports
 from tests.unit import run_builder as made
@@ -53,6 +54,28 @@ def test_the_same_run_gives_the_same_bytes(red):
     record |= {"exit_code": 1, "finished": made.at(1000)}
     red.run_json.write_text(json.dumps(record))
     assert digests(red, write_reports(red)) == before
+
+
+def test_the_first_report_is_as_any_later_one(tmp_path):
+    """The files that the first report leaves behind change nothing in the second."""
+    run = made.red_image(tmp_path).write()
+    diagnose(run)
+    files.write(run.path("logs/kit.jsonl"), '{"msg": "stage report"}\n')
+    before = digests(run, write_reports(run))
+    diagnose(run)
+    files.write(run.path("logs/kit.jsonl"), '{"msg": "stage report passed"}\n')
+    assert digests(run, write_reports(run)) == before
+
+
+def test_a_part_that_was_not_collected_is_a_blind_spot(tmp_path):
+    """A part of the collection that was skipped, denied or failed is named with its reason."""
+    run = made.green(tmp_path).write()
+    manifest = io.load(run.manifest, Manifest)
+    manifest.parts.append(Part(name="namespace", status="skipped", duration_s=0.1, error="never made for this run"))
+    files.write_json(run.manifest, manifest)
+    assert diagnose(run).blind_spots == ["manifest.json#namespace: skipped: never made for this run"]
+    write_reports(run)
+    assert "manifest.json#namespace: skipped: never made" in run.report.read_text("utf-8")
 
 
 def test_the_same_run_elsewhere_gives_the_same_bytes(red, tmp_path):

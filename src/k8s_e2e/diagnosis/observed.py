@@ -109,6 +109,9 @@ class Observed:
             getattr(self, name)
         if not self.run.pod_logs.is_dir():
             self.blind("k8s/logs", "absent: what containers said is unknown")
+        for part in self.manifest.parts:
+            if part.status != "ok":
+                self.blind(f"manifest.json#{part.name}", f"{part.status}: {part.error or 'no reason was recorded'}")
         return self
 
     def blind(self, path: str, why: str) -> None:

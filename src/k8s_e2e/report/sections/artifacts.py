@@ -1,5 +1,7 @@
 """Section 10: what is in the run directory and when to open it, what was cut, redacted, and could not be seen."""
 
+from pathlib import Path
+
 from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import Facts
 from k8s_e2e.model.story import Findings
@@ -24,14 +26,14 @@ _INDEX = (
     ("manifest.json", "you doubt that the evidence is complete or unchanged"),
 )
 _MOST = 15
+_MADE_HERE = ("k8s/timeline.txt",)  # written with this report: listed from the first time on, so that it says the same
 
 
 def section(facts: Facts, findings: Findings) -> Section:
     """Return section 10."""
     root = facts.observed.run.root
-    found = ((path.relative_to(root).as_posix(), words) for name, words in _INDEX for path in sorted(root.glob(name)))
-    there = tuple((Link(path), words) for path, words in found)
-    blocks: list[Block] = [Table(("open this", "when"), there)] if there else [Para("The run directory is empty.")]
+    there = tuple((Link(path), words) for name, words in _INDEX for path in _paths(root, name))
+    blocks: list[Block] = [Table(("open this", "when"), there)]
     ledger = _ledger(facts)
     if ledger:
         blocks.append(Bullets(tuple(ledger)))
@@ -45,14 +47,16 @@ def section(facts: Facts, findings: Findings) -> Section:
     return Section(10, "Artifacts", tuple(blocks), ("manifest.json", "findings.json"))
 
 
+def _paths(root: Path, name: str) -> list[str]:
+    if name in _MADE_HERE:
+        return [name]
+    return [path.relative_to(root).as_posix() for path in sorted(root.glob(name))]
+
+
 def _ledger(facts: Facts) -> list[Line]:
     manifest = facts.observed.manifest
     cut = [file for file in manifest.files if file.truncated]
-    failed = [part for part in manifest.parts if part.status in ("failed", "denied")]
     lines: list[Line] = [label("Cut", Code(f"{file.path}: {file.truncated}")) for file in cut[:_MOST]]
-    lines += [
-        label("Not collected", Code(one_line(f"{part.name} ({part.status}): {part.error}", 200))) for part in failed
-    ]
     if manifest.redactions:
         words = ", ".join(f"{name} {count}" for name, count in sorted(manifest.redactions.items()))
         lines.append(label("Redacted", Code(words)))
