@@ -59,7 +59,7 @@ def _check(run: Path, stage: str, code: int) -> None:
     assert record["exit_code"] == code
     assert next(row for row in record["stages"] if row["name"] == stage)["status"] == "interrupted"
     assert (run / "notebooks" / f"{stage}.ipynb").exists()
-    assert "interrupted" in (run / "REPORT.md").read_text()[:2000]
+    assert f"stopped by signal {code - 128}" in (run / "REPORT.md").read_text()[:2000]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

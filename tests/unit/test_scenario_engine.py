@@ -372,7 +372,7 @@ def test_a_signal_ends_the_run_after_its_cleanup_and_all_is_saved(play, server, 
             "  - {name: after, http: {service: web, path: /things}}\n"
             "cleanup:\n  - {name: remove, http: {service: web, method: DELETE, path: '/things/${thing}'}}\n"
         )
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     (scenario,) = play.results.scenarios
     assert outcomes(scenario.steps) == [("make", "passed"), ("long", "skipped"), ("after", "skipped")]
     assert scenario.steps[1].message == "not run to its end: stopped by a signal"
