@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from k8s_e2e.base import files
 from k8s_e2e.diagnosis import diagnose
 from k8s_e2e.diagnosis.facts import Facts
 from k8s_e2e.diagnosis.observed import Observed
+from k8s_e2e.model.evidence import Manifest, SealedFile
 from k8s_e2e.model.run import ImageRecord
 from k8s_e2e.model.story import Finding, Findings
 from tests.unit import run_builder as made
@@ -328,11 +330,41 @@ def test_a_deploy_that_never_applied_anything(tmp_path, code, rule, fault):
 
 
 def test_a_run_cut_short_is_no_defect_of_the_product(tmp_path):
-    """A run stopped from outside is the CI system's doing."""
+    """A run stopped from outside names the signal, blames nobody, and says how to get what is missing."""
     builder = made.green(tmp_path)
-    builder.stage("test", 30, 20, "interrupted", "stopped by signal 15", exit_code=143)
+    builder.record.parameters = {"run_dir": "/runs/my run"}
+    builder.stage("test", 30, 20, "interrupted", "stopped by SIGTERM", exit_code=143)
     finding = top(builder)
-    assert (finding.id, finding.fault) == ("interrupted:test", "ci")
+    assert (finding.id, finding.fault) == ("interrupted:test", "unknown")
+    assert finding.title == "The run was stopped from outside (signal 15, SIGTERM) during stage test"
+    assert finding.next_command == "./e2e run --from collect --run-dir '/runs/my run'"
+
+
+@pytest.mark.parametrize(
+    ("error", "sealed", "command"),
+    [
+        ("cannot build acme/api:e2e", ["logs/build-api.txt", "logs/build-db.txt"], "tail -n 40 logs/build-api.txt"),
+        ("the node is not ready", ["logs/build-api.txt", "logs/cluster-kubelet.txt"],
+         "grep -inE 'error|fail' logs/cluster-*.txt | tail -n 40"),
+        ("images are not usable", ["logs/build-api.txt"], "tail -n 60 notebooks/deploy.md"),
+    ],
+)  # fmt: skip
+def test_next_names_a_log_that_is_there(tmp_path, error, sealed, command):
+    """After a failed environment the next command reads a log that this run has."""
+    builder = made.RunBuilder(tmp_path)
+    builder.stage("deploy", 0, 5, "failed", error, exit_code=3)
+    run = builder.write()
+    files.write_json(run.manifest, Manifest(files=[SealedFile(path=path, sha256="0", bytes=1) for path in sealed]))
+    assert diagnose(run).findings[0].next_command == command
+
+
+def test_a_wrong_value_after_a_passed_chain_is_what_is_told(tmp_path):
+    """When every station was passed, the finding says which value differs, not where the chain stopped."""
+    builder = made.green(tmp_path)
+    differs = 'ConfigMap cm-hello: data.GREETING is "hi", expected "ho"'
+    made.fail(builder, last_seen=differs, stuck_at="nowhere: passed publish, build, Ready")
+    assert differs in top(builder).title
+    assert "nowhere" not in top(builder).title
 
 
 def test_last_lines_of_history_may_be_cut_or_foreign(tmp_path):

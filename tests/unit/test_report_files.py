@@ -97,6 +97,31 @@ def test_first_screen(red):
         assert words in screen
 
 
+def test_each_fact_stands_once_on_the_first_screen(tmp_path):
+    """A wrong value is the title; its message is told once, with its source, and with the command to run it again."""
+    builder = made.green(tmp_path)
+    differs, passed = 'ConfigMap cm-hello: data.GREETING is "hi", expected "ho"', "nowhere: passed publish, build"
+    made.fail(builder, last_seen=differs, stuck_at=passed, source="scenarios/users.yaml:8")
+    builder.results.scenarios[0].source = "/home/me/my file.yaml"
+    step = builder.results.scenarios[0].steps[1]
+    step.message = f"waited 10 s for ConfigMap cm-hello; last seen: {differs}; stuck at {passed}"
+    builder.record.cluster = "mine"
+    builder.record.parameters = {"cluster": "mine", "provider": "auto", "scenarios": ["my file.yaml"]}
+    run = builder.write()
+    diagnose(run)
+    write_reports(run)
+    text = run.report.read_text("utf-8")
+    screen = text.split("## 2.")[0].split("## 1.")[1]
+    assert "GREETING is" in next(line for line in text.splitlines() if line.startswith("# FAILED"))
+    assert screen.count(differs) == 1
+    assert screen.count("all stations passed") == 1
+    assert "nowhere" not in text
+    assert "**Source**: `scenarios/users.yaml:8`" in screen
+    assert "**Cluster**: `mine` (local)" in screen
+    assert "`./e2e run --cluster mine --scenarios 'my file.yaml'`" in screen
+    assert "<summary>1 passed and 1 skipped step(s)</summary>" in text
+
+
 def test_a_green_run_reads_green(tmp_path):
     """A run that passed names no cause and no finding."""
     run = made.green(tmp_path).write()

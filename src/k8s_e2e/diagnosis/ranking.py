@@ -124,7 +124,8 @@ def _upstream(facts: Facts, cause: Candidate, other: Candidate) -> bool:
 def _chained(facts: Facts, one: Candidate, folded: list[str], related: frozenset[str]) -> Finding:
     """Put the failure in front of the chain of a finding that explains it, symptom first."""
     failure = facts.failure
-    if failure is not None and one.level == SYMPTOM and not one.touches:
+    itself = one.level == SYMPTOM or (failure is not None and one.finding.step == failure.id and not folded)
+    if failure is not None and itself and not one.touches:
         return one.finding  # it is the failure itself: nothing leads to it
     chain = [*folded, *one.finding.because, one.finding.title]
     near = one.wide or bool(one.touches & related) or not related or not one.touches

@@ -1,5 +1,6 @@
 """How a run ended, read from `run.json` and the results alone: never guessed, and quick enough for a signal handler."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,10 @@ Word = Literal["passed", "failed", "interrupted", "incomplete"]
 DECIDING = ("deploy", "test")  # the stages that judge the platform
 DERIVED_STAGES = ("trace-analysis", "report")  # after the seal: their times differ each time they are made again
 _MESSAGE = 900  # characters: a wait that names every deployment that hangs is long, and worth its length
+ALL_PASSED = "all stations passed"
+_ALL_PASSED = re.compile(
+    r"(?:stuck at )?(?:nowhere: passed |nowhere$|all stations passed(?:: )?)"
+)  # a chain's own words
 EVIDENCE = ("collect", "trace-analysis")  # the stages that can only lose evidence
 
 
@@ -71,10 +76,34 @@ def first_failure(record: RunRecord, results: Results) -> Failure | None:
     found = results.first_failure()
     if found is not None:
         scenario, step = found
-        said = step.message or step.hopeless or step.last_seen or "it failed without a message"
+        said = told(step.message) or step.hopeless or step.last_seen or "it failed without a message"
         where = f"step {step.id} ({one_line(step.name, 80)})"
         return Failure(where, step.id, one_line(said, _MESSAGE), step.started, step.duration_s, test, scenario, step)
     return _of_stage(test) if test is not None and test.status == "failed" else None
+
+
+def told(message: str) -> str:
+    """Return a step's message with a chain that was passed to its end in plain words."""
+    return _ALL_PASSED.sub(f"{ALL_PASSED}: ", message, count=1)
+
+
+def stuck_at(step: StepResult) -> str:
+    """Return where the chain stopped; empty when every station was passed, or none was asked."""
+    return "" if _ALL_PASSED.match(step.stuck_at) else step.stuck_at
+
+
+def known(step: StepResult) -> str:
+    """Return what a failed step knows in one phrase: a hopeless state, where it stuck, else the difference."""
+    return step.hopeless or stuck_at(step) or step.last_seen or first_change(step.diff) or told(step.message)
+
+
+def first_change(diff: str) -> str:
+    """Return the first differing value of a diff on one line, empty where it has none."""
+    rows = [row for row in diff.splitlines() if row.strip() and not row.startswith(("---", "+++", "@@"))]
+    expected, got = (next((row[1:].strip() for row in rows if row.startswith(mark)), "") for mark in "-+")
+    if expected or got:
+        return f"expected {expected or 'nothing'}, got {got or 'nothing'}"
+    return rows[0].strip() if rows else ""
 
 
 def _of_stage(stage: StageOutcome) -> Failure:

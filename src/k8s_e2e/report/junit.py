@@ -4,7 +4,7 @@ from junitparser import Error as CaseError
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from k8s_e2e.base.text import lines, one_line
-from k8s_e2e.diagnosis.verdict import Verdict
+from k8s_e2e.diagnosis.verdict import Verdict, stuck_at, told
 from k8s_e2e.model.results import Results, ScenarioResult, StepResult
 
 _LINES_MOST = 200  # lines of one failure
@@ -37,8 +37,8 @@ def _suite(scenario: ScenarioResult) -> TestSuite:
 def _case(scenario: ScenarioResult, step: StepResult) -> TestCase:
     case = TestCase(one_line(f"{step.id} {step.name}"), one_line(scenario.name), step.duration_s)
     if step.status == "failed":
-        said = "\n".join(part for part in (step.message, step.last_seen, step.stuck_at, step.diff) if part)
-        failure = Failure(message=one_line(step.message), type_=step.kind)
+        said = "\n".join(part for part in (told(step.message), step.last_seen, stuck_at(step), step.diff) if part)
+        failure = Failure(message=one_line(told(step.message)), type_=step.kind)
         failure.text = "\n".join(lines(said, most=_LINES_MOST, width=2000))
         case.result = [failure]
     elif step.status == "skipped":

@@ -2,10 +2,11 @@
 
 from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import Facts
+from k8s_e2e.diagnosis.verdict import told
 from k8s_e2e.model.results import ScenarioResult, StepResult
 from k8s_e2e.model.story import Findings
 from k8s_e2e.report.model import Block, Bullets, Code, Line, Para, Pre, Report, Section, label
-from k8s_e2e.report.sections.outcome import SCHEMA, value
+from k8s_e2e.report.sections.outcome import SCHEMA, seen, value
 from k8s_e2e.report.sections.results import steps_table
 
 _STEPS_MOST = 500
@@ -43,12 +44,10 @@ def _overview(scenario: ScenarioResult) -> Section:
 
 def _failed(step: StepResult, findings: Findings) -> list[Block]:
     fields = (
-        ("Message", step.message),
+        ("Message", told(step.message)),
         ("Expected", "" if step.expected is None else value(step.expected)),
         ("Got", "" if step.actual is None else value(step.actual)),
-        ("Last seen", step.last_seen),
-        ("Stuck at", step.stuck_at),
-        ("Hopeless", step.hopeless),
+        *((name, text) for name, text in seen(step) if text not in told(step.message)),
         ("Source", step.source),
         ("Evidence", ", ".join([*step.evidence, *step.trace_ids])),
         ("Findings", ", ".join(finding.id for finding in findings.findings if finding.step == step.id)),

@@ -10,7 +10,7 @@ from k8s_e2e.base import clock
 from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import Facts
 from k8s_e2e.diagnosis.pods import Pod
-from k8s_e2e.diagnosis.verdict import DERIVED_STAGES
+from k8s_e2e.diagnosis.verdict import DERIVED_STAGES, told
 from k8s_e2e.model.results import StepResult
 from k8s_e2e.model.story import Timeline, TimelineItem
 from k8s_e2e.report.spans import spans
@@ -90,7 +90,7 @@ def _steps(facts: Facts) -> Iterator[TimelineItem]:
 def _step(step: StepResult, start: float) -> TimelineItem:
     return TimelineItem(
         lane="steps", row=step.id, title=one_line(f"{step.id} {step.name}", 120), start_s=start,
-        end_s=start + step.duration_s, status=_STATUS[step.status], detail=one_line(step.message, 200),
+        end_s=start + step.duration_s, status=_STATUS[step.status], detail=one_line(told(step.message), 200),
         ref=f"k8s-e2e-results.json#{step.id}",
     )  # fmt: skip
 

@@ -1,5 +1,8 @@
 """The run itself: never deployed, cut short from outside, or incomplete; no defect of the product."""
 
+import re
+import shlex
+import signal
 from collections.abc import Iterator
 
 from k8s_e2e.base.text import one_line
@@ -24,32 +27,40 @@ def find(facts: Facts) -> Iterator[Candidate]:
         if stage.name == "report":
             continue  # a report says nothing of itself: made again it must say the same
         if stage.status == "interrupted":
-            yield _interrupted(stage)
+            yield _interrupted(facts, stage)
         elif stage.status == "failed" and (stage.name != "test" or facts.failure is None or facts.failure.step is None):
-            yield _failed(stage)
+            yield _failed(facts, stage)
     if facts.verdict.word == "incomplete" and facts.failure is None:
         yield _incomplete(facts.verdict.reason)
 
 
-def _interrupted(stage: StageOutcome) -> Candidate:
+def _interrupted(facts: Facts, stage: StageOutcome) -> Candidate:
+    directory = shlex.quote(one_line(str(facts.observed.record.parameters.get("run_dir") or "DIR")))
     finding = Finding(
         id=f"interrupted:{stage.name}",
         severity="error",
-        fault="ci",
-        title=f"The run was stopped from outside during stage {stage.name}",
+        fault="unknown",  # nothing in a run says whether a person, a timeout or a CI system sent the signal
+        title=f"The run was stopped from outside{_signal(stage.error)} during stage {stage.name}",
         time=stage.started,
         step=stage.name,
-        detail=one_line(f"after {stage.duration_s:.1f} s; {stage.error or 'no reason was recorded'}"),
-        because=["later stages have no result, which says nothing about the platform"],
+        detail=f"after {stage.duration_s:.1f} s of it; what did not run says nothing about the platform",
         evidence=[f"run.json#{stage.name}"],
         disproof="an outcome of that stage other than interrupted",
-        next_command="grep -n signal logs/kit.jsonl",
-        fix="run it again, or give the job more time",
+        next_command=f"./e2e run --from collect --run-dir {directory}",
+        fix="run it again; where a time limit sent the signal, give it more time",
     )
     return Candidate(finding, SYMPTOM)
 
 
-def _failed(stage: StageOutcome) -> Candidate:
+def _signal(error: str) -> str:
+    """Return `` (signal 2, SIGINT)`` as far as the stage's error tells it."""
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if re.search(rf"\b{one.name}\b|\bsignal {one.value}\b", error):
+            return f" (signal {one.value}, {one.name})"
+    return ""
+
+
+def _failed(facts: Facts, stage: StageOutcome) -> Candidate:
     rule, fault, words = _EXIT.get(stage.exit_code, ("stage-failed", "unknown", f"exit code {stage.exit_code}"))
     only_evidence = stage.name in EVIDENCE
     if stage.error.startswith(_OWN_ERROR):
@@ -68,10 +79,22 @@ def _failed(stage: StageOutcome) -> Candidate:
         detail=words,
         evidence=[f"run.json#{stage.name}"],
         disproof="the same stage passing with the same inputs",
-        next_command=f"grep -n error logs/kit.jsonl; ls logs notebooks/{stage.name}.md",
-        fix=one_line(stage.hint) or "the stage's notebook and logs/kit.jsonl say more",
+        next_command=_next(facts, stage, rule),
+        fix=one_line(stage.hint) or f"notebooks/{stage.name}.md holds all that the stage said",
     )
     return Candidate(finding, CONSEQUENCE if stage.exit_code in _EXIT else SYMPTOM)
+
+
+def _next(facts: Facts, stage: StageOutcome, rule: str) -> str:
+    """Name the log that tells most, of those that were sealed; the stage's notebook is always there."""
+    logs = {file.path for file in facts.observed.manifest.files if file.path.startswith("logs/")}
+    builds = sorted(path for path in logs if path.startswith("logs/build-"))
+    if rule == "environment" and re.search(r"\bbuild", stage.error) and builds:
+        named = [path for path in builds if path.removeprefix("logs/build-").removesuffix(".txt") in stage.error]
+        return f"tail -n 40 {shlex.join(named) or 'logs/build-*.txt'}"
+    if rule == "environment" and any(path.startswith("logs/cluster-") for path in logs):
+        return "grep -inE 'error|fail' logs/cluster-*.txt | tail -n 40"
+    return f"tail -n 60 notebooks/{stage.name}.md"
 
 
 def _incomplete(reason: str) -> Candidate:

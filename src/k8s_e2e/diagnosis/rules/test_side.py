@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import SYMPTOM, Candidate, Facts
-from k8s_e2e.diagnosis.verdict import Failure
+from k8s_e2e.diagnosis.verdict import Failure, known
 from k8s_e2e.model.results import StepResult
 from k8s_e2e.model.story import Finding
 
@@ -69,15 +69,14 @@ def _refused(failure: Failure, service: str, status: int, pointer: str) -> Candi
 
 
 def _unmet(failure: Failure, step: StepResult) -> Candidate:
-    known = step.hopeless or step.stuck_at or step.last_seen or step.message
     finding = Finding(
         id=f"step:{failure.id}",
         severity="error",
         fault="unknown",
-        title=one_line(f"Step {failure.id} ({step.name}) was not met: {known or 'it says no more'}", 240),
+        title=one_line(f"Step {failure.id} ({step.name}) was not met: {known(step) or 'it says no more'}", 240),
         time=failure.started,
         step=failure.id,
-        detail=one_line(f"Known: {failure.message}. No rule found what caused it in the evidence collected."),
+        detail="No rule found what caused it in the evidence collected.",
         evidence=[f"k8s-e2e-results.json#{failure.id}", *step.evidence[:4]],
         disproof="the step's own evidence showing what was expected",
         next_command=f"grep -n -A40 '\"{failure.id}\"' k8s-e2e-results.json",

@@ -2,6 +2,7 @@
 
 from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import Facts
+from k8s_e2e.diagnosis.verdict import Failure
 from k8s_e2e.model.story import Finding, Findings
 from k8s_e2e.report.model import (
     Block,
@@ -36,7 +37,7 @@ def section(facts: Facts, findings: Findings) -> Section:
     others = [finding for finding in findings.findings if finding not in errors[:1]]
     items: list[Line | list[Line]] = [*outcome(facts.observed.record, facts.observed.results, facts.verdict)]
     if errors:
-        items += _finding(errors[0])
+        items += _finding(errors[0], facts.failure)
     elif facts.verdict.word != "passed":
         items.append(label("Cause", "no rule of this kit explains it from the evidence collected; see the blind spots"))
     blocks: list[Block] = [Bullets(tuple(items))]
@@ -48,16 +49,18 @@ def section(facts: Facts, findings: Findings) -> Section:
     return Section(1, "Verdict and cause", tuple(blocks), ("findings.json", "k8s-e2e-results.json"))
 
 
-def _finding(finding: Finding) -> list[Line | list[Line]]:
-    items: list[Line | list[Line]] = [
-        label(f"Cause (fault lies with: {FAULTS[finding.fault]})", Code(finding.title)),
-    ]
-    if len(finding.because) > 1:
-        links: list[Line] = [Code(one_line(link, 220)) for link in finding.because]
+def _finding(finding: Finding, failure: Failure | None) -> list[Line | list[Line]]:
+    """Tell a finding, but nothing that the lines about the failure have said already."""
+    itself = finding.id == f"interrupted:{finding.step}" or (failure is not None and _told(finding.title, failure))
+    cause = finding.detail if itself and finding.detail else finding.title
+    items: list[Line | list[Line]] = [label(f"Cause (fault lies with: {FAULTS[finding.fault]})", Code(cause))]
+    between = [link for link in finding.because if link != finding.title and not (failure and _told(link, failure))]
+    if between:
+        links: list[Line] = [Code(one_line(link, 220)) for link in between]
         if len(links) > _CHAIN:
             links = [*links[:2], f"({len(links) - _CHAIN} more in findings.json)", *links[2 - _CHAIN :]]
-        items += ["Because, symptom first:", links]
-    if finding.detail and finding.detail not in finding.title:
+        items += ["What lies between, symptom first:", links]
+    if finding.detail and finding.detail not in cause and not (failure and finding.detail in failure.message):
         items.append(label("Detail", Code(finding.detail)))
     if finding.evidence:
         items.append(label("Evidence", *_pointers(finding.evidence)))
@@ -65,6 +68,13 @@ def _finding(finding: Finding) -> list[Line | list[Line]]:
         if text:
             items.append(label(name, Code(text)))
     return items
+
+
+def _told(text: str, failure: Failure) -> bool:
+    """Whether ``text`` says no more than the failure itself."""
+    if text.startswith((f"{failure.where}: ", f"Step {failure.id} ")):
+        return True
+    return failure.step is None and text.startswith(f"Stage {failure.id} failed")
 
 
 def _pointers(evidence: list[str], most: int = 4) -> tuple[Inline, ...]:

@@ -3,13 +3,16 @@
 Nothing here needs evidence or rules: the minimal report, made when something else went wrong, stands on this alone.
 """
 
+import shlex
 from collections import Counter
+from fnmatch import fnmatch
+from pathlib import PurePath
 from typing import Any
 
 from k8s_e2e.base.files import dumps
 from k8s_e2e.base.text import one_line
-from k8s_e2e.diagnosis.verdict import DERIVED_STAGES, Failure, Verdict
-from k8s_e2e.model.results import Results
+from k8s_e2e.diagnosis.verdict import ALL_PASSED, DERIVED_STAGES, Failure, Verdict, known, stuck_at
+from k8s_e2e.model.results import Results, ScenarioResult, StepResult
 from k8s_e2e.model.run import RunRecord, StageOutcome
 from k8s_e2e.report.model import Code, Line, Strong, label
 
@@ -45,8 +48,10 @@ def step_counts(results: Results) -> dict[str, int]:
 def title(verdict: Verdict) -> str:
     """Return the title line: the verdict, and what failed."""
     failure = verdict.failure
-    what = verdict.reason if failure is None or failure.step is None else failure.where
-    return one_line(f"{verdict.word.upper()}: {what}", 160)
+    what = verdict.reason
+    if failure is not None and failure.step is not None:
+        what = f"{failure.where}: {known(failure.step) or failure.message}"
+    return one_line(f"{verdict.word.upper()}: {what}", 240)
 
 
 def outcome(record: RunRecord, results: Results, verdict: Verdict) -> list[Line]:
@@ -55,14 +60,43 @@ def outcome(record: RunRecord, results: Results, verdict: Verdict) -> list[Line]
     words = ", ".join(f"{counts[status]} {status}" for status in ("passed", "failed", "skipped"))
     stages = ", ".join(_stage(stage) for stage in record.stages if stage.name != "report")
     items: list[Line] = [
-        label("Verdict", Strong(verdict.word), f"; {words} of {counts['total']} steps"),
+        label("Verdict", Strong(verdict.word), f"; {words} of {counts['total']} steps{_cleanup(results)}"),
         label("Stages", stages or "none recorded"),
     ]
-    if verdict.failure is None:
-        return [*items, label("Why", Code(verdict.reason))] if verdict.word != "passed" else items
-    if verdict.word != "failed":
+    if record.cluster:
+        items.append(label("Cluster", Code(record.cluster), f" ({one_line(record.provider) or 'unknown provider'})"))
+    if verdict.word == "passed":
+        return items
+    items.append(label("Again", Code(again(record, verdict.failure))))
+    if verdict.failure is None or verdict.word != "failed":
         items.append(label("Why", Code(verdict.reason)))
-    return [*items, *_failure(verdict.failure)]
+    return [*items, *_failure(verdict.failure)] if verdict.failure else items
+
+
+def _cleanup(results: Results) -> str:
+    count = sum(len(scenario.cleanup) for scenario in results.scenarios)
+    return f", {count} of them cleanup" if count else ""
+
+
+def again(record: RunRecord, failure: Failure | None) -> str:
+    """Return the command that runs it again: what was asked for then, else (or if that was another) what failed."""
+    asked = record.parameters.get("scenarios")
+    names = [str(name) for name in asked] if isinstance(asked, list) else []
+    scenario = failure.scenario if failure is not None else None
+    if scenario is not None and not any(_asks_for(name, scenario) for name in names):
+        names = [scenario.name]
+    words = ["./e2e", "run"]
+    for option in ("provider", "cluster"):
+        chosen = str(record.parameters.get(option) or "")
+        words += [f"--{option}", chosen] if chosen not in ("", "auto") else []
+    for name in names:
+        words += ["--scenarios", name]
+    return shlex.join(words)
+
+
+def _asks_for(name: str, scenario: ScenarioResult) -> bool:
+    same_file = bool(scenario.source) and PurePath(name).name == PurePath(scenario.source).name
+    return same_file or fnmatch(scenario.name, name)
 
 
 def _stage(stage: StageOutcome) -> str:
@@ -74,18 +108,26 @@ def _stage(stage: StageOutcome) -> str:
 def _failure(failure: Failure) -> list[Line]:
     items: list[Line] = [
         label("Failed", Code(failure.where), f", started {failure.started}, took {failure.duration_s:.1f} s"),
+        *([label("Source", Code(failure.step.source))] if failure.step is not None and failure.step.source else []),
         label("Message", Code(failure.message)),
     ]
     step, stage = failure.step, failure.stage
     if step is not None:
         items += [label(name, Code(value(what))) for name, what in (("Expected", step.expected), ("Got", step.actual))
                   if what is not None]  # fmt: skip
-        said = (("Last seen", step.last_seen), ("Stuck at", step.stuck_at), ("Hopeless", step.hopeless))
-        items += [label(name, Code(text)) for name, text in said if text]
+        items += [label(name, Code(text)) for name, text in seen(step) if one_line(text, 900) not in failure.message]
     elif stage is not None:
         items.append(label("Exit code", str(stage.exit_code)))
         items += [label("Hint", Code(stage.hint))] if stage.hint else []
     return items
+
+
+def seen(step: StepResult) -> list[tuple[str, str]]:
+    """Return what a step saw besides its message, each with its name."""
+    stuck = stuck_at(step)
+    stations = ("Stuck at", stuck) if stuck or not step.stuck_at else ("Stations", ALL_PASSED)
+    said = (("Last seen", step.last_seen), stations, ("Hopeless", step.hopeless))
+    return [(name, text) for name, text in said if text]
 
 
 def value(what: Any) -> str:

@@ -2,13 +2,14 @@
 
 from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import Facts
+from k8s_e2e.diagnosis.verdict import first_change, known, told
 from k8s_e2e.model.results import ScenarioResult, StepResult
 from k8s_e2e.model.story import Findings
 from k8s_e2e.report.model import Block, Code, Fold, Line, Link, Para, Section, Table
-from k8s_e2e.report.sections.outcome import value
 
 MARKS = {"passed": "✓ passed", "failed": "✗ failed", "skipped": "· skipped"}
 _MOST = 40
+_REST_MOST = 150  # rows of what did not fail: some 17 KB of the 48 that REPORT.md may have
 
 
 def section(facts: Facts, findings: Findings) -> Section:
@@ -24,18 +25,22 @@ def section(facts: Facts, findings: Findings) -> Section:
         blocks.append(_failed(failed, by_step))
     rest = [step for step in steps if step.status != "failed"]
     if rest:
-        blocks.append(Fold(f"{len(rest)} step(s) that did not fail", (steps_table(rest, _MOST),)))
+        skipped = sum(step.status == "skipped" for step in rest)
+        counts = ((len(rest) - skipped, "passed"), (skipped, "skipped"))
+        words = " and ".join(f"{count} {status}" for count, status in counts if count)
+        blocks.append(Fold(f"{words} step(s)", (steps_table(rest, _REST_MOST),)))
     return Section(2, "Results", tuple(blocks), ("k8s-e2e-results.json", "junit.xml"))
 
 
 def _scenarios(scenarios: list[ScenarioResult]) -> Table:
     rows = []
     for scenario in sorted(scenarios, key=lambda one: one.status != "failed"):
-        done = sum(step.status == "passed" for step in scenario.steps)
+        every = [*scenario.steps, *scenario.cleanup]
+        done = sum(step.status == "passed" for step in every)
         report = Link(f"scenarios/{folder(scenario.name)}/report.md", "report")
-        steps = f"{done} of {len(scenario.steps)}"
+        steps = f"{done} of {len(every)}"
         rows.append((MARKS[scenario.status], Code(scenario.name), steps, f"{scenario.duration_s:.1f}", report))
-    return Table(("status", "scenario", "steps passed", "seconds", "more"), tuple(rows))
+    return Table(("status", "scenario", "steps passed (cleanup included)", "seconds", "more"), tuple(rows))
 
 
 def folder(name: str) -> str:
@@ -47,19 +52,23 @@ def folder(name: str) -> str:
 def _failed(failed: list[StepResult], by_step: dict[str, str]) -> Table:
     rows: list[tuple[Line, ...]] = []
     for step in failed[:_MOST]:
-        got = value(step.actual) if step.actual is not None else step.last_seen
         window = f"{step.started[11:23]} + {step.duration_s:.1f} s"
         rows.append(
             (
                 Code(one_line(f"{step.id} {step.name}", 100)),
-                Code(one_line(value(step.expected) if step.expected is not None else "", 160)),
-                Code(one_line(got or step.message, 200)),
+                Code(one_line(_difference(step), 240)),
                 window,
                 Code(by_step.get(step.id, "")),
             )
         )
     more: Line = (f"{len(failed) - _MOST} more in ", Link("k8s-e2e-results.json")) if len(failed) > _MOST else ""
-    return Table(("failed step", "expected", "got", "window (UTC)", "finding"), tuple(rows), more=more)
+    return Table(("failed step", "difference", "window (UTC)", "finding"), tuple(rows), more=more)
+
+
+def _difference(step: StepResult) -> str:
+    """What differed: in the step's own words where they compare, else by its diff."""
+    words = (text for text in (step.last_seen, step.message) if "expected" in text)
+    return told(next(words, "") or first_change(step.diff) or known(step))
 
 
 def steps_table(steps: list[StepResult], most: int) -> Table:
@@ -70,7 +79,7 @@ def steps_table(steps: list[StepResult], most: int) -> Table:
             Code(one_line(f"{step.id} {step.name}", 100)),
             step.kind,
             f"{step.duration_s:.2f}",
-            Code(one_line(step.message, 120)) if step.message else "",
+            Code(one_line(told(step.message), 120)) if step.message else "",
         )
         for step in steps[:most]
     )
