@@ -22,4 +22,7 @@ run = Run.open(run_dir)
 run.plot_timeline()
 
 # %% Steps
-run.steps[["id", "name", "status", "duration_s"]]
+from k8s_e2e.stages.table import Table
+
+steps = run.steps[["id", "name", "status", "duration_s"]]
+Table(list(steps.columns), steps.values.tolist())

@@ -3,6 +3,7 @@
 import functools
 import io
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,9 +23,10 @@ _COLOURS = {"ok": "#2f7d4f", "failed": "#b3261e", "warning": "#b26a00", "": "#5b
 _HATCH = {"failed": "xxx", "warning": "//"}
 _MARKERS = {"ok": "o", "failed": "X", "warning": "^", "": "|"}
 _ORDER = ("stages", "steps", "pods", "actions", "events", "requests", "spans", "screenshots")
-_ROWS_MOST = {"steps": 32, "pods": 40}  # rows of a lane; other lanes have few
+_ROWS_MOST = {"steps": 80, "pods": 40}  # rows of a lane; other lanes have few
 _OTHERS_MOST = 16
-_LABEL = 44
+_LABEL = 72  # letters of a row's name
+_RUN_ID = re.compile(r"\b\d{8}-\d{6}-[0-9a-f]{4}\b")  # in names made for one run: says nothing inside that run
 _FONT = "DejaVu Sans"  # comes with matplotlib: the same picture everywhere
 _STYLE: dict[Any, Any] = {"font.family": _FONT, "font.size": 8, "hatch.linewidth": 0.6, "text.parse_math": False}
 _ROW_IN = 0.21  # inches a row
@@ -58,7 +60,7 @@ def figure(timeline: Timeline, *, title: str = "") -> TimelineFigure:
     """
     rows = list(_rows(timeline))
     with mpl.rc_context(_STYLE):
-        drawn = TimelineFigure(figsize=(14, max(2.4, 1.2 + _ROW_IN * len(rows))), layout="constrained")
+        drawn = TimelineFigure(figsize=(16, max(2.4, 1.2 + _ROW_IN * len(rows))), layout="constrained")
         FigureCanvasAgg(drawn)
         axes = drawn.add_subplot()
         _draw(axes, rows, max(span_s(timeline), 0.001))
@@ -131,7 +133,7 @@ def _draw(axes: Axes, rows: list[tuple[str, str, list[TimelineItem]]], end: floa
 def _label(lane: str, label: str, items: list[TimelineItem]) -> str:
     """Put a cross before what failed; not before spans and requests, since a refusal may be what was asked for."""
     failed = lane in ("stages", "steps", "pods", "actions") and any(item.status == "failed" for item in items)
-    text = _drawable(label, _LABEL)
+    text = _drawable(_RUN_ID.sub("…", label), _LABEL)
     return f"✗ {text}" if failed else text
 
 
