@@ -64,7 +64,9 @@ def _finding(finding: Finding, failure: Failure | None) -> list[Line | list[Line
         items.append(label("Detail", Code(finding.detail)))
     if finding.evidence:
         items.append(label("Evidence", *_pointers(finding.evidence)))
-    for name, text in (("Next", finding.next_command), ("Fix", finding.fix), ("Disproved by", finding.disproof)):
+    hint = one_line(failure.stage.hint) if failure is not None and failure.step is None and failure.stage else ""
+    fix = "" if finding.fix == hint else finding.fix  # the hint stands above
+    for name, text in (("Next", finding.next_command), ("Fix", fix), ("Disproved by", finding.disproof)):
         if text:
             items.append(label(name, Code(text)))
     return items
