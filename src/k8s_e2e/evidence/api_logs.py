@@ -4,9 +4,10 @@ One thread a container run. A run that was replaced before anybody could attach 
 two or more generations gone is written down as missed.
 """
 
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from k8s_e2e.evidence.log_lines import Run, split
 from k8s_e2e.platform.kube import ApiError, Kube
 
 RETRY_S = 0.2
+LAG_S = 5.0  # a pod's status says within this time that a container has been started anew
 QUIET_S = 0.3  # no line for so long: what the server has has arrived
 _LISTS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 
@@ -43,6 +45,28 @@ def container_runs(pod: dict[str, Any]) -> list[RunState]:
             previous = bool((entry.get("lastState") or {}).get("terminated"))
             found.append(RunState(run, not waiting, "running" in state, previous))
     return found
+
+
+class _Had:
+    """How far one run has been read: the newest time, and how many lines have it (a burst shares a microsecond)."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.last = ""
+        self.at_last = 0
+
+    def without(self, lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        """Yield the lines of a whole log that were not had; each is had from then on."""
+        skip, last = self.at_last, self.last
+        for line in lines:
+            if line[0] < last:
+                continue
+            if line[0] == last and skip:
+                skip -= 1
+                continue
+            self.at_last = self.at_last + 1 if line[0] == self.last else 1
+            self.last = line[0]
+            yield line
 
 
 class ApiLogs:
@@ -111,10 +135,10 @@ class ApiLogs:
         if over:
             self._once(log, run, previous=True)
             return
-        last = ""
+        had = _Had()
         while True:
             with suppress(ApiError):
-                last = self._follow(log, run, last)
+                self._follow(log, run, had)
             if self._stopping.is_set() or not self._still(run):
                 return
             self._stopping.wait(RETRY_S)
@@ -131,24 +155,55 @@ class ApiLogs:
             log.begin(run)
             log.write(run, lines)
 
-    def _follow(self, log: ContainerLog, run: Run, last: str) -> str:
-        """Follow until the stream ends; lines up to time ``last`` were had before. Returns the last time seen."""
+    def _follow(self, log: ContainerLog, run: Run, had: "_Had") -> None:
+        """Follow until the stream ends, or turns out to be the next run's; lines in ``had`` were had before."""
+        again, last = had.begun, had.last
         stream = self._kube.logs(self._namespace, run.pod, run.container, follow=True)
         self._streams.add(stream)
         try:
             with self._lock:
                 log.begin(run)
-            for line in _lines(stream):
-                if line[0] <= last:
-                    continue
+            lines = _lines(stream)
+            first = next(lines, None)
+            had.begun = True
+            if first and again and first[0] > last and not self._lasts(run):
+                self._rest(log, run, had)  # a log is sent from its beginning: this one is the next run's
+                return
+            for line in had.without(itertools.chain([first] if first else [], lines)):
                 self._last_line = time.monotonic()
                 with self._lock:
                     log.write(run, [line])
-                last = line[0] or last
         finally:
             self._streams.discard(stream)
             stream.close()
-        return last
+
+    def _lasts(self, run: Run) -> bool:
+        """Tell whether ``run`` is still the newest after the time in which a pod's status may be behind."""
+        deadline = time.monotonic() + LAG_S
+        while self._newest(run) == run.number:
+            if time.monotonic() >= deadline or self._stopping.wait(RETRY_S):
+                return True
+        return False
+
+    def _rest(self, log: ContainerLog, run: Run, had: "_Had") -> None:
+        """Read what is missing of a run that another one has followed."""
+        try:
+            lines = list(_lines(self._kube.logs(self._namespace, run.pod, run.container, previous=True)))
+        except ApiError:
+            lines = []
+        if self._newest(run) != run.number + 1:
+            lines = []  # of yet another run
+        with self._lock:
+            log.write(run, list(had.without(lines)))
+
+    def _newest(self, run: Run) -> int:
+        """Return the number of the container's newest run; that of ``run`` where nobody knows."""
+        with suppress(ApiError):
+            pod = self._kube.get("v1", "Pod", run.pod, self._namespace) or {}
+            for state in container_runs(pod):
+                if (state.run.uid, state.run.container) == (run.uid, run.container):
+                    return state.run.number
+        return run.number
 
     def _still(self, run: Run) -> bool:
         """Tell whether ``run`` may go on: an ended stream can be an ended container or a cut line."""
