@@ -1,5 +1,6 @@
 """Roll-outs on a real node: what is waited for, and what is not."""
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -115,9 +116,11 @@ def test_a_container_that_crashes_again_and_again(kube, namespace, deploy):
         readinessProbe={"tcpSocket": {"port": 53}},  # without one a crashing container counts as available for a moment
     )
     message = failure(kube, namespace, within_s=75)
-    assert "is CrashLoopBackOff: container main ended with exit code 1: " in message
+    # The third crash is seen at its end, or in the waiting for the next start if that comes first.
+    assert re.search(
+        r"pod app-\S+(:| is CrashLoopBackOff:) container main ended with exit code 1: \S.*, restarted 2 times$", message
+    )
     assert "/no-such-file" in message
-    assert "restarted 2 times" in message
 
 
 def test_a_progress_deadline_that_passes(kube, namespace, deploy):
