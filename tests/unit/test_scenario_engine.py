@@ -357,6 +357,15 @@ def test_a_trace_step_that_waits_in_vain_says_what_the_trace_lacks(play, server,
     assert words in step.message
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in a terminal: a shell that begins the tests in its background has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_after_its_cleanup_and_all_is_saved(play, server, signum):
     """The step under way is cut, cleanup still runs, the results say what was not run, the caller hears of it."""
