@@ -1,5 +1,6 @@
 """The command line: the only place that prints, and the only one that turns an error into an exit code."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,14 @@ from k8s_e2e.model.settings import load_settings
 PROVIDERS = ("auto", "local")
 
 
+_PROGRAM = os.environ.get("K8S_E2E_PROGRAM", "k8s-e2e")  # how the launcher was called: `k8s-e2e` may not be on PATH
+
+
+def _callable(text: str) -> str:
+    """Return ``text`` with the commands it recommends as this shell can run them."""
+    return text.replace("`k8s-e2e ", f"`{_PROGRAM} ")
+
+
 class _Shown:
     """Progress for people: a spinner with the elapsed time on a terminal, one plain line a step elsewhere."""
 
@@ -29,7 +38,7 @@ class _Shown:
 
     def __call__(self, text: str) -> None:
         elapsed = time.monotonic() - self.began
-        self.console.print(f"{elapsed:7.1f} s  {text}", markup=False)
+        self.console.print(f"{elapsed:7.1f} s  {_callable(text)}", markup=False)
 
 
 def _profile(path: str | None) -> Path:
@@ -217,7 +226,7 @@ def main() -> None:
     words = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(words) < len(sys.argv) - 1
     try:
-        cli.main(words, prog_name="k8s-e2e", standalone_mode=False)
+        cli.main(words, prog_name=_PROGRAM, standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -227,7 +236,7 @@ def main() -> None:
         if debug:
             raise
         code, line, hint = _told(error)
-        click.echo(f"k8s-e2e: {line}" + (f"\n  {hint}" if hint else ""), err=True)
+        click.echo(f"k8s-e2e: {line}" + (f"\n  {_callable(hint)}" if hint else ""), err=True)
         sys.exit(code)
 
 

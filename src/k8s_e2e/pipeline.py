@@ -158,7 +158,7 @@ def _leave(run_dir: RunDir, request: Request, settings: Settings, progress: Prog
     record = io.load(run_dir.run_json, RunRecord)
     if _kept(record, request, failed=exit_code(record) != 0):
         if record.cluster:
-            progress(f"cluster {record.cluster} stays; remove it with: k8s-e2e down {record.cluster}")
+            progress(f"cluster {record.cluster} stays; `k8s-e2e down {record.cluster}` removes it")
         return 0
     try:
         # A stop in mid-`up` leaves a cluster that run.json does not name.
