@@ -55,14 +55,17 @@ def web(busybox: str, kubectl: Kubectl, namespace: str) -> str:
     return namespace
 
 
-def test_node_is_ready_and_nodes_components_are_named(cluster: Cluster, kubectl: Kubectl) -> None:
+def test_node_is_ready_and_nodes_components_are_named(
+    provider: LocalProvider, cluster: Cluster, kubectl: Kubectl, tmp_path: Path
+) -> None:
     """An `up` cluster has one Ready node, and its files are the user's alone."""
     (node,) = kubectl.get("nodes")["items"]
     assert {each["type"]: each["status"] for each in node["status"]["conditions"]}["Ready"] == "True"
     assert f"v{cluster.versions['kubernetes']}" == node["status"]["nodeInfo"]["kubeletVersion"]
     assert cluster.kubeconfig.stat().st_mode & 0o777 == 0o600
     assert cluster.kubeconfig.parent.stat().st_mode & 0o777 == 0o700
-    assert {"etcd", "kube-apiserver", "kubelet", "containerd"} <= cluster.component_logs.keys()
+    logs = provider.component_logs(cluster.name, tmp_path)
+    assert {"etcd", "kube-apiserver", "kubelet", "containerd"} <= logs.keys()
 
 
 def test_service_answers_by_name_from_a_pod(web: str, kubectl: Kubectl) -> None:
@@ -130,7 +133,9 @@ def test_up_again_returns_the_same_cluster(provider: LocalProvider, cluster: Clu
     assert provider.up(cluster.name, progress=print) == provider.attach(cluster.name)
 
 
-def test_dead_component_is_started_again(cluster: Cluster, local_settings: Settings) -> None:
+def test_dead_component_is_started_again(
+    provider: LocalProvider, cluster: Cluster, local_settings: Settings, tmp_path: Path
+) -> None:
     """A component that is killed comes back, and its log says so."""
     root = clusters_dir(local_settings.state_dir) / cluster.name
     killed = _pid_of("kube-scheduler", root)
@@ -141,7 +146,7 @@ def test_dead_component_is_started_again(cluster: Cluster, local_settings: Setti
         return pid if pid not in (0, killed) else Pending(f"pid {pid}")
 
     wait_for("a new kube-scheduler", back, timeout_s=20)
-    assert "it is started again" in cluster.component_logs["kube-scheduler"].read_text()
+    assert "it is started again" in provider.component_logs(cluster.name, tmp_path)["kube-scheduler"].read_text()
 
 
 def test_second_cluster_beside_leaves_nothing(

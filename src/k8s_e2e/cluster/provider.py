@@ -7,6 +7,8 @@ import msgspec
 
 from k8s_e2e.base.progress import Progress
 
+NAMES = ("auto", "local", "kind", "existing")
+
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     """A cluster that answers. ``kubeconfig`` is 0600 and lives in the state directory, never in a run directory."""
@@ -18,7 +20,6 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = {}  # component -> version
     kubectl: Path  # a kubectl that fits the cluster
     pod_logs: Path | None = None  # the node's /var/log/pods as a path this process can read, where there is one
-    component_logs: dict[str, Path] = {}  # component -> log file this process can read
 
 
 class LoadedImage(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +37,10 @@ class Provider(Protocol):
     """
 
     name: str
+    loads: bool
+    """Whether images can be put into its nodes; where not, they are pulled from a registry by prefix."""
+    pulls: bool
+    """Whether its nodes pull what the manifests name of third parties; where not, images made here take their place."""
 
     def up(self, name: str, *, control_plane_only: bool = False, progress: Progress) -> Cluster:
         """Make cluster ``name``, or return it if it is already up.
@@ -63,6 +68,14 @@ class Provider(Protocol):
 
     def images(self, name: str) -> list[LoadedImage]:
         """List the images that the nodes have."""
+        ...
+
+    def component_logs(self, name: str, scratch: Path) -> dict[str, Path]:
+        """Return the log file of each component of the cluster, by name; what has to be fetched goes to ``scratch``.
+
+        Raises:
+            EnvironmentFailure: they cannot be had.
+        """
         ...
 
     def down(self, name: str, *, progress: Progress) -> None:

@@ -5,10 +5,8 @@ import sys
 
 from k8s_e2e.base.errors import UsageError
 from k8s_e2e.cluster.local.provider import LocalProvider
-from k8s_e2e.cluster.provider import Provider
+from k8s_e2e.cluster.provider import NAMES, Provider
 from k8s_e2e.model.settings import Settings
-
-NAMES = ("auto", "local", "kind", "existing")
 
 
 def get_provider(name: str, settings: Settings) -> Provider:

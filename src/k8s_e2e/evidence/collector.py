@@ -1,5 +1,6 @@
 """The final state of a namespace, collected into a run directory, whatever fails on the way."""
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import yaml
 from k8s_e2e.base import clock, files, process
 from k8s_e2e.base.progress import Progress
 from k8s_e2e.cluster.provider import Cluster
+from k8s_e2e.cluster.providers import get_provider
 from k8s_e2e.evidence import (
     component_logs,
     events,
@@ -294,7 +296,10 @@ class _Collection:
 
     def write_component_logs(self) -> int:
         """Write logs/cluster-<component>.txt."""
-        return component_logs.write(self.cluster.component_logs, self.run.logs, self.cleaner.redactor)
+        with tempfile.TemporaryDirectory(prefix="k8s-e2e-cluster-logs-") as scratch:
+            provider = get_provider(self.cluster.provider, self.settings)
+            sources = provider.component_logs(self.cluster.name, Path(scratch))
+            return component_logs.write(sources, self.run.logs, self.cleaner.redactor)
 
     def _pods(self) -> list[pods.Pod]:
         """Return all pods of the run, the oldest first."""

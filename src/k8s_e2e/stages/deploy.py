@@ -34,7 +34,8 @@ def deploy(parameters: DeployParameters) -> Table:
         if not io.load_or(run.run_json, RunRecord).run_id:  # a stage run by hand: no pipeline has begun the run
             begin(run, profile, parameters.model_dump(mode="json"))
         cluster = _cluster(run, parameters, settings)
-        third = images.third_party_images(settings, journal.progress)
+        provider = get_provider(cluster.provider, settings)
+        third = {} if provider.pulls else images.third_party_images(settings, journal.progress)
         loaded = _images(run, profile, cluster, list(third.values()), settings)
         swapped = {name: image.reference for name, image in third.items()}
         _platform(run, profile, cluster, swapped, settings)

@@ -50,6 +50,8 @@ class LocalProvider:
     """Clusters in ``settings.state_dir``, made of the binaries that `assets` finds."""
 
     name = "local"
+    loads = True
+    pulls = False
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -93,7 +95,6 @@ class LocalProvider:
             wait_for(f"local cluster {name!r}", lambda: _answers(directory, record.port), timeout_s=_ATTACH_S)
         except WaitTimeout as error:
             raise EnvironmentFailure(error.message, hint=_ANEW) from error
-        logs = {path.stem: path for path in sorted(directory.logs.glob("*.log"))}
         return Cluster(
             name=name,
             provider=self.name,
@@ -102,7 +103,6 @@ class LocalProvider:
             versions=record.versions,
             kubectl=Path(record.kubectl),
             pod_logs=None if record.control_plane_only else directory.pod_logs,
-            component_logs=logs,
         )
 
     def load(self, name: str, archive: Path, *, progress: Progress) -> None:
@@ -115,6 +115,10 @@ class LocalProvider:
     def images(self, name: str) -> list[LoadedImage]:
         """List the node's images; see `Provider.images`."""
         return self._images(name).list()
+
+    def component_logs(self, name: str, scratch: Path) -> dict[str, Path]:  # noqa: ARG002 - they are files here
+        """Return the log files of the cluster's processes; see `Provider.component_logs`."""
+        return {path.stem: path for path in sorted(self._directory(name).logs.glob("*.log"))}
 
     def down(self, name: str, *, progress: Progress) -> None:
         """Remove the cluster and everything of it; see `Provider.down`."""

@@ -1,0 +1,45 @@
+"""What the commands share: how progress is shown, which profile is meant, the options that several of them take."""
+
+import os
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from k8s_e2e.base.data import data_dir
+from k8s_e2e.cluster.provider import NAMES
+
+PROGRAM = os.environ.get("K8S_E2E_PROGRAM", "k8s-e2e")  # how the launcher was called: `k8s-e2e` may not be on PATH
+
+profile_option = click.option("--profile", help="The project profile (default: the nearest k8s-e2e.toml).")
+provider_option = click.option("--provider", type=click.Choice(NAMES), default="auto", show_default=True)
+
+
+def callable_here(text: str) -> str:
+    """Return ``text`` with the commands it recommends as this shell can run them."""
+    return text.replace("`k8s-e2e ", f"`{PROGRAM} ")
+
+
+class Shown:
+    """Progress for people: one plain line a step, with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.began = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        """Show one line."""
+        elapsed = time.monotonic() - self.began
+        self.console.print(f"{elapsed:7.1f} s  {callable_here(text)}", markup=False)
+
+
+def profile_path(path: str | None) -> Path:
+    """Return the profile that is meant: the one named, else the nearest above, else the one that is shipped."""
+    if path:
+        return Path(path)
+    here = Path.cwd()
+    for directory in [here, *here.parents]:
+        if (directory / "k8s-e2e.toml").exists():
+            return directory / "k8s-e2e.toml"
+    return data_dir() / "k8s-e2e.toml"
