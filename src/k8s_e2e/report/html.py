@@ -15,7 +15,7 @@ from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.story import Timeline, TimelineItem
 from k8s_e2e.report.model import Image, Report
 from k8s_e2e.report.timeline import LANES
-from k8s_e2e.report.timeline_text import span_s
+from k8s_e2e.report.timeline_text import opens_s, span_s
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _EMBEDDED_MOST = 700 * 1024  # bytes of pictures inside the file; further ones are linked
@@ -87,6 +87,7 @@ def _data(timeline: Timeline) -> str:
         packed.append([row, item.start_s, item.end_s, item.status, item.title, item.detail, item.ref])
     value = {
         "epoch": timeline.epoch,
+        "begin": opens_s(timeline),
         "end": span_s(timeline),
         "rows": [labels[number] for number in range(len(rows))],
         "items": packed,

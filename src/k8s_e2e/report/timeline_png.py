@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 
 from k8s_e2e.base.text import one_line
 from k8s_e2e.model.story import Timeline, TimelineItem
-from k8s_e2e.report.timeline_text import span_s
+from k8s_e2e.report.timeline_text import opens_s, span_s
 
 _COLOURS = {"ok": "#2f7d4f", "failed": "#b3261e", "warning": "#b26a00", "": "#5b6b8c"}
 _HATCH = {"failed": "xxx", "warning": "//"}
@@ -63,7 +63,7 @@ def figure(timeline: Timeline, *, title: str = "") -> TimelineFigure:
         drawn = TimelineFigure(figsize=(16, max(2.4, 1.2 + _ROW_IN * len(rows))), layout="constrained")
         FigureCanvasAgg(drawn)
         axes = drawn.add_subplot()
-        _draw(axes, rows, max(span_s(timeline), 0.001))
+        _draw(axes, rows, opens_s(timeline), max(span_s(timeline), 0.001))
         head = title or "Timeline"
         axes.set_title(f"{_drawable(head, 120)} — second 0 is {timeline.epoch or 'unknown'}", loc="left", fontsize=9)
     return drawn
@@ -109,15 +109,16 @@ def _weight(items: list[TimelineItem]) -> tuple[bool, float]:
     return not any(item.status == "failed" for item in items), -sum(_took(item) for item in items)
 
 
-def _draw(axes: Axes, rows: list[tuple[str, str, list[TimelineItem]]], end: float) -> None:
+def _draw(axes: Axes, rows: list[tuple[str, str, list[TimelineItem]]], begin: float, end: float) -> None:
+    wide = end - begin
     _separators(axes, [lane for lane, _, _ in rows])
     for number, (lane, _, items) in enumerate(rows):
-        _bars(axes, number, lane, [item for item in items if item.end_s is not None], end)
+        _bars(axes, number, lane, [item for item in items if item.end_s is not None], begin, wide)
     _moments(axes, [(number, item) for number, row in enumerate(rows) for item in row[2] if item.end_s is None])
     for item in [item for lane, _, items in rows if lane == "steps" for item in items if item.status == "failed"][:1]:
         axes.axvline(item.end_s or item.start_s, color=_COLOURS["failed"], linestyle=":", linewidth=1.2, zorder=1)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlim(-end * 0.005, end * 1.01)
+    axes.set_xlim(begin - wide * 0.005, end + wide * 0.01)
     axes.set_yticks(range(len(rows)), [_label(lane, label, items) for lane, label, items in rows])
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
@@ -143,7 +144,7 @@ def _separators(axes: Axes, lanes: list[str]) -> None:
             axes.axhline(number - 0.5, color="#c8cdd6", linewidth=0.8, zorder=1)
 
 
-def _bars(axes: Axes, number: int, lane: str, items: list[TimelineItem], end: float) -> None:
+def _bars(axes: Axes, number: int, lane: str, items: list[TimelineItem], begin: float, wide: float) -> None:
     """Draw the bars of one row: one collection per status, or thousands of spans would take minutes."""
     height = 0.62 if lane in ("stages", "steps", "pods") else 0.5
     by_status: dict[str, list[TimelineItem]] = {}
@@ -153,7 +154,7 @@ def _bars(axes: Axes, number: int, lane: str, items: list[TimelineItem], end: fl
         colour = _COLOURS.get(status, _COLOURS[""])
         faint = lane == "pods" and status in ("ok", "")
         axes.broken_barh(
-            [(item.start_s, max(_took(item), end * 0.0012)) for item in members],
+            [(item.start_s, max(_took(item), wide * 0.0012)) for item in members],
             (number - height / 2, height),
             facecolors=f"{colour}55" if faint else colour,
             edgecolors="white" if status in _HATCH else colour,
@@ -163,19 +164,20 @@ def _bars(axes: Axes, number: int, lane: str, items: list[TimelineItem], end: fl
         )
     for item in items:
         if lane in ("stages", "steps"):
-            _words(axes, number, item, lane, end)
+            _words(axes, number, item, lane, begin, wide)
 
 
-def _words(axes: Axes, number: int, item: TimelineItem, lane: str, end: float) -> None:
+def _words(axes: Axes, number: int, item: TimelineItem, lane: str, begin: float, wide: float) -> None:
     """Write into a bar what it is, where that fits."""
-    took = _took(item)
+    took, start = _took(item), max(item.start_s, begin)
+    seen = item.start_s + took - start
     word = _drawable(item.title, _LABEL) if lane == "stages" else f"{took:.1f} s"
-    if took / end <= _LETTERS_S * len(word):
+    if seen / wide <= _LETTERS_S * len(word):
         return
     style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": "white", "zorder": 4}
     if item.status in _HATCH:
         style["bbox"] = {"facecolor": _COLOURS[item.status], "edgecolor": "none", "pad": 1.5}
-    axes.text(item.start_s + took / 2, number, word, fontweight="bold", **style)
+    axes.text(start + seen / 2, number, word, fontweight="bold", **style)
 
 
 def _moments(axes: Axes, moments: list[tuple[int, TimelineItem]]) -> None:

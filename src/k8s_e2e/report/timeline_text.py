@@ -5,13 +5,14 @@ from k8s_e2e.model.story import Timeline, TimelineItem
 
 _WIDTH = 44  # characters of the bar
 _TITLE = 46
+_LEAD = 0.1  # share of what happens that is shown of the silence before
 _BRIEF_S = 0.25  # what passed in less than this is only in the full list
 _MARKS = {"ok": "✓", "failed": "✗", "warning": "!", "": " "}
 
 
 def waterfall(timeline: Timeline, *, rows: int) -> str:
     """Return at most ``rows`` lines: stages, steps and pods as bars, failed ones first, brief ones left out."""
-    end = span_s(timeline)
+    begin, end = opens_s(timeline), span_s(timeline)
     candidates = [
         item for item in timeline.items if item.lane in ("stages", "steps", "pods") and item.end_s is not None
     ]
@@ -22,8 +23,8 @@ def waterfall(timeline: Timeline, *, rows: int) -> str:
     ]
     chosen = sorted(candidates, key=_importance)[: rows - 1]
     chosen.sort(key=lambda item: (item.lane != "stages", item.start_s, item.title))
-    head = f"{'':2}{'what':<{_TITLE}} |{'0 s':<{_WIDTH - 8}}{f'{end:.0f} s':>8}| start +duration"
-    lines = [head, *(_row(item, end) for item in chosen)]
+    head = f"{'':2}{'what':<{_TITLE}} |{f'{begin:.0f} s':<{_WIDTH - 8}}{f'{end:.0f} s':>8}| start +duration"
+    lines = [head, *(_row(item, begin, end) for item in chosen)]
     return "\n".join(lines)
 
 
@@ -47,6 +48,16 @@ def span_s(timeline: Timeline) -> float:
     return max((item.end_s if item.end_s is not None else item.start_s for item in timeline.items), default=0.0)
 
 
+def opens_s(timeline: Timeline) -> float:
+    """Return the second at which a picture begins: 0, but shortly before the first happening after a long silence.
+
+    A first run builds its binaries and images for minutes in which nothing but the stage itself is going on.
+    """
+    end = span_s(timeline)
+    first = min((item.start_s for item in timeline.items if item.lane != "stages"), default=0.0)
+    return max(0.0, first - max((end - first) * _LEAD, 1.0)) if first > end / 2 else 0.0
+
+
 def _took(item: TimelineItem) -> float:
     return (item.end_s if item.end_s is not None else item.start_s) - item.start_s
 
@@ -55,10 +66,11 @@ def _importance(item: TimelineItem) -> tuple[bool, bool, bool, float, str]:
     return item.status != "failed", item.lane != "stages", item.lane != "steps", -_took(item), item.title
 
 
-def _row(item: TimelineItem, end: float) -> str:
+def _row(item: TimelineItem, begin: float, end: float) -> str:
     took = _took(item)
-    first = min(_WIDTH - 1, int(item.start_s / end * _WIDTH))
-    length = max(1, min(_WIDTH - first, round(took / end * _WIDTH)))
+    start = max(item.start_s, begin)
+    first = min(_WIDTH - 1, int((start - begin) / (end - begin) * _WIDTH))
+    length = max(1, min(_WIDTH - first, round((item.start_s + took - start) / (end - begin) * _WIDTH)))
     fill = {"failed": "x", "warning": "!"}.get(item.status, "=" if item.lane != "pods" else "-")
     bar = f"{'':{first}}{fill * length}".ljust(_WIDTH)
     title = one_line(item.title, 200)

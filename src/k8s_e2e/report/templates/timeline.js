@@ -10,7 +10,7 @@
   const canvas = document.getElementById("canvas"), detail = document.getElementById("detail");
   const list = document.getElementById("list"), pen = canvas.getContext("2d");
   const end = Math.max(data.end, 0.001);
-  let from = 0, to = end, shown = [], place = new Map(), gutter = 200, queued = false;
+  let from = data.begin, to = end, shown = [], place = new Map(), gutter = 200, queued = false;
 
   const lanes = [...new Set(data.rows.map(([lane]) => lane))];
   for (const lane of lanes) {
