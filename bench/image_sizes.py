@@ -35,7 +35,7 @@ def main() -> None:
     profile = load_profile(data_dir() / FILE_NAME)
     with tempfile.TemporaryDirectory() as scratch:
         built = images.build_images(profile, settings, logs=Path(scratch), progress=print)
-        everything = [*built, *images.third_party_images(settings, print).values()]
+        everything = [*built, *images.third_party_images(images.THIRD_PARTY, settings, print).values()]
         raw = oci.merge(everything, Path(scratch, "all.tar")).read_bytes()
     print(f"\n{'image':<42} {'MB':>6}  layers")
     for image in everything:

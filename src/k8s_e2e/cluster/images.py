@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from k8s_e2e.base.errors import EnvironmentFailure
@@ -14,12 +14,12 @@ from k8s_e2e.model.profile import Profile
 from k8s_e2e.model.run import ImageRecord
 from k8s_e2e.model.settings import Settings
 
-__all__ = ["BuiltImage", "build_images", "load_and_verify", "third_party_images"]
+__all__ = ["THIRD_PARTY", "BuiltImage", "build_images", "load_and_verify", "third_party_images"]
 
 _MB = 1e6
 
 # name in the manifests -> asset, local name that replaces it, and the program's path as in the official image
-_THIRD_PARTY = {
+THIRD_PARTY = {
     "otel/opentelemetry-collector": ("otelcol", "localhost/otel-collector", "/otelcol"),
     "jaegertracing/jaeger": ("jaeger", "localhost/jaeger", "/cmd/jaeger/jaeger-linux"),
     "registry.k8s.io/pause": ("pause", "registry.k8s.io/pause", "/pause"),
@@ -40,15 +40,20 @@ def build_images(profile: Profile, settings: Settings, *, logs: Path, progress: 
     return [image for build in profile.images for image in builds.images(build, profile.root)]
 
 
-def third_party_images(settings: Settings, progress: Progress) -> dict[str, BuiltImage]:
-    """Return the image that takes the place of each third-party image, by its name (no tag) in the manifests.
+def third_party_images(names: Collection[str], settings: Settings, progress: Progress) -> dict[str, BuiltImage]:
+    """Return the image that takes the place of each third-party image of ``names`` (as in the manifests, no tag).
+
+    Names that the kit has no program for are left out; for those that it has, only what they need is fetched or built.
 
     Raises:
         EnvironmentFailure: a binary can neither be found, downloaded nor built.
     """
-    found = assets.ensure([asset for asset, _, _ in _THIRD_PARTY.values()], settings, progress)
+    known = {name: made_of for name, made_of in THIRD_PARTY.items() if name in names}
+    if not known:
+        return {}
+    found = assets.ensure([asset for asset, _, _ in known.values()], settings, progress)
     images = {}
-    for name, (asset, repository, path) in _THIRD_PARTY.items():
+    for name, (asset, repository, path) in known.items():
         binary = found.path(asset)
         reference = f"{repository}:{found.versions[asset]}"
         with binary.open("rb") as stream:

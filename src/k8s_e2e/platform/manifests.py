@@ -90,10 +90,33 @@ def images_of(objects: list[Object]) -> list[str]:
     """Return every image that the pods of ``objects`` name, sorted."""
     found = set()
     for obj in objects:
-        pod = obj.get("spec", {}).get("template", {}).get("spec", {})
-        for container in [*pod.get("initContainers", ()), *pod.get("containers", ())]:
+        spec = obj.get("spec") or {}
+        spec = (spec.get("jobTemplate") or {}).get("spec") or spec  # of a CronJob
+        pod = spec if obj["kind"] == "Pod" else (spec.get("template") or {}).get("spec") or {}
+        for container in [*(pod.get("initContainers") or ()), *(pod.get("containers") or ())]:
             found.add(container["image"])
     return sorted(found)
+
+
+def mentioned(objects: list[Object]) -> set[str]:
+    """Return every text of ``objects`` without its tag or digest: image names are among them, those in an env, too."""
+    found: set[str] = set()
+    rest: list[Any] = list(objects)
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            found.add(_untagged(value))
+        elif isinstance(value, dict):
+            rest += value.values()
+        elif isinstance(value, list):
+            rest += value
+    return found
+
+
+def _untagged(image: str) -> str:
+    name = image.partition("@")[0]
+    head, colon, tag = name.rpartition(":")
+    return head if colon and "/" not in tag else name
 
 
 def in_order(objects: list[Object]) -> list[Object]:

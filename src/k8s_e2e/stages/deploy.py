@@ -35,7 +35,7 @@ def deploy(parameters: DeployParameters) -> Table:
             begin(run, profile, parameters.model_dump(mode="json"))
         cluster = _cluster(run, parameters, settings)
         provider = get_provider(cluster.provider, settings)
-        third = {} if provider.pulls else images.third_party_images(settings, journal.progress)
+        third = {} if provider.pulls else _third_party(profile, cluster, settings)
         loaded = _images(run, profile, cluster, list(third.values()), settings)
         swapped = {name: image.reference for name, image in third.items()}
         _platform(run, profile, cluster, swapped, settings)
@@ -54,6 +54,12 @@ def _cluster(run: RunDir, parameters: DeployParameters, settings: Settings) -> C
     record.tools = {"k8s-e2e": metadata.version("k8s-e2e"), "python": machine.python_version(), **cluster.versions}
     files.write_json(run.run_json, record)
     return cluster
+
+
+def _third_party(profile: Profile, cluster: Cluster, settings: Settings) -> dict[str, images.BuiltImage]:
+    """Return what takes the place of the third-party images that the manifests name; nothing else is made."""
+    named = manifests.mentioned(manifests.render(profile, cluster.kubectl, images={}))
+    return images.third_party_images(named, settings, journal.progress)
 
 
 def _images(
