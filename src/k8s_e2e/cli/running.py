@@ -75,6 +75,7 @@ def stage(name: str, run_dir: Path, profile: str | None, values: tuple[str, ...]
     """Run one stage on a run directory: deploy, test, collect, trace-analysis or report."""
     from k8s_e2e import notebooks  # noqa: PLC0415 - see run()
     from k8s_e2e.model.parameters import parameters_of  # noqa: PLC0415
+    from k8s_e2e.stages.collect import complete_seal  # noqa: PLC0415
 
     parameters: dict[str, Any] = {"profile": str(profile_path(profile).absolute())}
     for value in values:
@@ -89,6 +90,10 @@ def stage(name: str, run_dir: Path, profile: str | None, values: tuple[str, ...]
     load_profile(profile_path(profile))
     if name != "deploy":
         io.load(RunDir.existing(run_dir).run_json, RunRecord)
+    if name == "collect" and (sealed := complete_seal(RunDir(run_dir), load_settings())):
+        # No notebook: the one of the collection stays, and so does the time at which it was.
+        click.echo(f"stage collect: everything was collected by {sealed.sealed} and stays as it is")
+        return
     outcome = notebooks.run(name, parameters, run_dir.absolute()).outcome
     click.echo(f"stage {name} {outcome.status} in {outcome.duration_s:.1f} s" + _tail(outcome.error, outcome.hint))
     sys.exit(outcome.exit_code)

@@ -86,7 +86,7 @@ def ensure(names: Iterable[str], settings: Settings, progress: Progress) -> Asse
         progress(f"{settings.bin_dir} has no {absent}: looking elsewhere")
     for bundle in bundles.BUNDLES:
         if bundle.name in wanted:
-            home, record, source = _obtain(bundle, settings, progress)
+            home, record, source = obtain(bundle, settings, progress)
             for name in wanted[bundle.name]:
                 found.paths[name] = home / bundle.provides[name]
                 found.versions[name] = record.versions.get(name, bundle.versions.get(name, ""))
@@ -106,7 +106,12 @@ def home_of(bundle: Bundle, settings: Settings) -> Path:
     return settings.cache_dir.absolute() / "assets" / bundles.key(bundle)
 
 
-def _obtain(bundle: Bundle, settings: Settings, progress: Progress) -> tuple[Path, Record, str]:
+def obtain(bundle: Bundle, settings: Settings, progress: Progress) -> tuple[Path, Record, str]:
+    """Return the cache entry of a bundle, which is made if need be, what is in it, and how it was had this time.
+
+    Raises:
+        EnvironmentFailure: it cannot be had; the message says what each source answered.
+    """
     home = home_of(bundle, settings)
     if record := _usable(home, progress):
         return home, record, "cache"

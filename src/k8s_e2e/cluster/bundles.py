@@ -43,9 +43,13 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GoBuild(msgspec.Struct, frozen=True, kw_only=True):
-    """A Go module of ours below ``infra/local`` and how it is built; ``links`` are names for a multi-call binary."""
+    """A Go module of ours and how it is built; ``links`` are names for a multi-call binary.
+
+    The module's directory is in ``infra/local``, or ``within`` another directory.
+    """
 
     module: str
+    within: Path | None = None
     output: str
     package: str = "."
     tags: str = ""
@@ -221,7 +225,7 @@ def bundle_of(asset: str) -> Bundle:
 
 def module_dir(build: GoBuild) -> Path:
     """Return the Go module that ``build`` builds."""
-    return data_dir() / "infra" / "local" / build.module
+    return (build.within or data_dir() / "infra" / "local") / build.module
 
 
 def key(bundle: Bundle) -> str:

@@ -34,7 +34,26 @@ def collect(parameters: CollectParameters) -> Table:
     return Table(["part", "status", "seconds", "rows", "error"], rows, title="Collected")
 
 
+def complete_seal(run: RunDir, settings: Settings) -> Manifest | None:
+    """Return the seal of a run of which nothing is left to collect; None where something is.
+
+    What a cluster shows after a run is not the run's any more, and its Jaeger may have forgotten: collecting again
+    could only lose. There is something left where a part failed, and where deploy or test ran again since.
+
+    Raises:
+        UsageError: `run.json` or the seal cannot be read.
+    """
+    if not run.manifest.exists() or recorder.alive(run, settings):
+        return None
+    sealed, record = io.load(run.manifest, Manifest), io.load(run.run_json, RunRecord)
+    since = [stage for name in ("deploy", "test") if (stage := record.stage(name)) and stage.started > sealed.sealed]
+    return None if since or any(part.status == "failed" for part in sealed.parts) else sealed
+
+
 def _collect(run: RunDir, profile: Profile, settings: Settings) -> Manifest:
+    if sealed := complete_seal(run, settings):
+        journal.progress(f"everything was collected by {sealed.sealed} and stays as it is")
+        return sealed
     began = time.monotonic()
     try:
         cluster = session.attach(run, settings)
@@ -50,6 +69,9 @@ def _collect(run: RunDir, profile: Profile, settings: Settings) -> Manifest:
     with session.opened(run, cluster, profile, settings) as opened:
         if not namespace.belongs_to(opened.kube, profile.namespace, run_id):
             why = f"namespace {profile.namespace} was never made for this run; what is in it is not this run's"
+            if run.manifest.exists():  # collected before another run deployed there
+                journal.progress(f"what was collected stays as it is: {why}")
+                return io.load(run.manifest, Manifest)
             lost = Part(name="namespace", status="skipped", duration_s=time.monotonic() - began, error=why)
             drained = _part("recorder", lambda: int(recorder.drain(run, settings)))
             return manifest.seal(run, [lost, drained], run_id)
