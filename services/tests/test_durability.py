@@ -91,6 +91,21 @@ def test_build_is_asked_for_anew_when_builder_lost_its_state(platform: Platform,
     )
 
 
+def test_what_was_promoted_is_built_again_when_builder_lost_its_state(platform: Platform, root: str) -> None:
+    """A builder that comes back empty is asked for the promoted version, not for a newer one."""
+    environment_id = platform.create(root)["id"]
+    eventually(lambda: platform.environment(environment_id), lambda e: e["status"] == "ready")
+    answer = platform.envmanager.http.post(f"/v1/environments/{environment_id}/promote")
+    assert answer.status_code == 200, answer.text
+    platform.publish(root, "1.5.0")
+    assert platform.builder.terminate() == 0
+    for file in platform.builder.directory.iterdir():
+        file.unlink()
+    platform.builder.start()
+    graph = eventually(lambda: platform.graph(environment_id))
+    assert [c["packageVersion"] for c in graph["components"] if c["packageName"] == root] == ["1.0.0"]
+
+
 def test_build_that_overtook_the_current_one_is_put_right(platform: Platform, root: str) -> None:
     """When builder's newest build is not the one envmanager knows, the environment is built anew and both agree."""
     environment_id = platform.create(root)["id"]

@@ -186,7 +186,8 @@ class EnvManager:
             promoted_at=now(),
             updated_at=now(),
         )
-        self._store.save(replace(record, environment=promoted))
+        self._store.save(replace(record, environment=promoted, root_version=promoted.base_root_version or ""))
+        self._driver.kick(promoted.id)  # it waits with what was known before
         return reply(promoted)
 
     async def delete_environment(self, call: Call) -> Response:
