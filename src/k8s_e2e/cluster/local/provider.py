@@ -162,11 +162,17 @@ class LocalProvider:
             start.close()
 
     def _filter_bridges(self, progress: Progress) -> None:
-        """Load the module without which a Service does not answer pods of its own node; others are loaded on use."""
-        if not Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists():
+        """Load the module without which a Service does not answer pods of its own node; others are loaded on use.
+
+        It is on in every network namespace from the start: the host's bridges are left as they were without it.
+        """
+        switches = Path("/proc/sys/net/bridge")
+        if not switches.exists():
             system_packages.ensure({"modprobe": "kmod"}, self._settings, progress)
             progress("loading the kernel module br_netfilter")
             process.run(["modprobe", "br_netfilter"], timeout_s=_MODPROBE_S)
+            for switch in switches.glob("bridge-nf-call-*"):
+                switch.write_text("0")
 
     def _sweep(self, progress: Progress) -> None:
         """Remove what clusters left that ended without `down`: their creator was killed, the machine restarted."""
