@@ -7,11 +7,14 @@ import msgspec
 
 from k8s_e2e.base.progress import Progress
 
-NAMES = ("auto", "local", "kind", "existing")
+EXISTING = "existing"
+NAMES = ("auto", "local", "kind", EXISTING)
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
-    """A cluster that answers. ``kubeconfig`` is 0600 and lives in the state directory, never in a run directory."""
+    """A cluster that answers. ``kubeconfig`` never lives in a run directory: it is the user's own or, 0600, in the
+    state directory.
+    """
 
     name: str
     provider: str  # local, kind, existing
@@ -20,6 +23,13 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = {}  # component -> version
     kubectl: Path  # a kubectl that fits the cluster
     pod_logs: Path | None = None  # the node's /var/log/pods as a path this process can read, where there is one
+    server: str = ""  # the API server's URL, where the name alone does not say which cluster is meant
+    uid: str = ""  # of namespace kube-system, where it may be read: no other cluster has it
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is somebody else's: only what a run made in it goes, and only what is allowed is done."""
+        return self.provider == EXISTING
 
 
 class LoadedImage(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,8 +4,9 @@ import os
 import sys
 
 from k8s_e2e.base.errors import UsageError
+from k8s_e2e.cluster.existing import ExistingProvider
 from k8s_e2e.cluster.local.provider import LocalProvider
-from k8s_e2e.cluster.provider import NAMES, Provider
+from k8s_e2e.cluster.provider import EXISTING, NAMES, Provider
 from k8s_e2e.model.settings import Settings
 
 
@@ -19,6 +20,8 @@ def get_provider(name: str, settings: Settings) -> Provider:
         return LocalProvider(settings) if can_run_local() else _nothing_fits()
     if name == "local":
         return LocalProvider(settings)
+    if name == EXISTING:
+        return ExistingProvider(settings)
     if name in NAMES:
         raise UsageError(f"provider {name!r} is not there yet", hint="use --provider local")
     raise UsageError(f"there is no provider {name!r}", hint=f"known: {', '.join(NAMES)}")
