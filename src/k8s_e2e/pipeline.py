@@ -174,7 +174,7 @@ def _stop(run_dir: RunDir, request: Request, settings: Settings, progress: Progr
     """Save what there is, then tidy up: each part is tried, whatever became of the one before."""
     told = (OSError, KitError, msgspec.MsgspecError)
     with contextlib.suppress(*told):
-        _finish(run_dir, stopped=why.exit_code if isinstance(why, KitError) else 1)
+        _finish(run_dir, stopped=why.exit_code if isinstance(why, (KitError, Interrupted)) else 1)
     with contextlib.suppress(*told):
         report.minimal(run_dir, str(why))
         progress(f"what there is: {run_dir.report}")

@@ -134,6 +134,29 @@ def test_a_signal_stops_the_stage_and_saves_what_there_is(tmp_path, signum, code
     assert "so far" in (tmp_path / "run" / "notebooks" / "collect.ipynb").read_text()
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_stage_ended_is_passed_on(stage, tmp_path, monkeypatch, signum):
+    """A signal that comes while the notebook is exported is heard by the run, once the stage's end is written."""
+    heard = []
+    exported = runner.export.export
+
+    def export(*words):
+        signal.raise_signal(signum)
+        assert not heard
+        exported(*words)
+
+    monkeypatch.setattr(runner.export, "export", export)
+    before = signal.signal(signum, lambda number, _: heard.append(number))
+    try:
+        result = stage("print('all is well')")
+    finally:
+        signal.signal(signum, before)
+    assert heard == [signum]
+    assert result.outcome.status == "passed"
+    assert "all is well" in result.notebook.with_suffix(".html").read_text()
+    assert io.load(tmp_path / "run" / "run.json", RunRecord).stage("collect") == result.outcome
+
+
 def test_unknown_stages_and_parameters_are_refused(tmp_path):
     """An unknown stage or parameter is a usage error that names the known ones."""
     with pytest.raises(UsageError, match="no stage is called 'colect'"):

@@ -1,5 +1,6 @@
 """The pipeline's own decisions: what goes on, what stays, what is refused; stages and clusters are stood in for."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ class Fakes:
         self.values: dict[str, dict] = {}
         self.removed: list[str] = []
         self.down_fails = False
+        self.down_is_cut = 0
 
     def run(self, name, values, run_dir, *, settings=None):
         self.ran.append(name)
@@ -46,6 +48,9 @@ class Fakes:
     def down(self, name, *, progress):
         if self.down_fails:
             raise EnvironmentFailure("a mount is left")
+        if self.down_is_cut:
+            signum, self.down_is_cut = self.down_is_cut, 0
+            signal.raise_signal(signum)
         self.removed.append(name)
 
 
@@ -113,6 +118,36 @@ def test_a_stop_saves_and_tidies(fakes, run, tmp_path):
     assert record.exit_code == 130
     assert (tmp_path / "run" / "REPORT.md").exists()
     assert fakes.removed == [f"run-{record.run_id}"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_the_cluster_is_removed_ends_the_run(fakes, run, tmp_path, signum):
+    """A signal in mid-removal is a stop, not a removal that failed: no stage follows, and the cluster goes entirely."""
+    fakes.down_is_cut = signum
+    with pytest.raises(Interrupted):
+        run()
+    assert fakes.ran == ["deploy", "test", "collect"]
+    record = io.load(tmp_path / "run" / "run.json", RunRecord)
+    assert fakes.removed == [f"run-{record.run_id}"]
+    assert record.exit_code == 128 + signum
+
+
+def test_a_stop_between_a_stage_and_the_next_is_heard(fakes, run, monkeypatch):
+    """A signal that a stage passes on when it has ended keeps the next one from starting."""
+    ended = fakes.run
+
+    def stopped_late(name, *values, **options):
+        result = ended(name, *values, **options)
+        if name == "test":
+            signal.raise_signal(signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(pipeline.notebooks, "run", stopped_late)
+    with pytest.raises(Interrupted) as stopped:
+        run()
+    assert stopped.value.exit_code == 143
+    assert fakes.ran == ["deploy", "test"]
+    assert len(fakes.removed) == 1
 
 
 def test_a_recorder_that_will_not_stop_does_not_keep_the_cluster(fakes, run, monkeypatch):

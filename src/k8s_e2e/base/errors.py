@@ -8,8 +8,8 @@ The tree::
     ├── ExpectationError    1    the platform did not do what was expected, rollouts included
     │   └── WaitTimeout     1    a deadline passed: what was waited for, the last state seen
     ├── WatchdogError       4    a stage ran longer than its own limit
-    ├── KernelDied          5    a notebook's kernel died
-    └── Interrupted   130/143    SIGINT or SIGTERM
+    └── KernelDied          5    a notebook's kernel died
+    Interrupted       130/143    SIGINT or SIGTERM; as KeyboardInterrupt no Exception: nothing may take it for a failure
 
 The exit code lives on the exception; ``cli.main`` is the only place that turns it into one.
 """
@@ -71,17 +71,13 @@ class KernelDied(KitError):
     exit_code = 5
 
 
-class Interrupted(KitError):
-    """A signal asked the run to stop; ``exit_code`` is 128 + its number."""
+class Interrupted(BaseException):
+    """A signal asked the run to stop; ``exit_code`` is 128 + its number, as shells have it."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by signal {signum}")
         self.signum = signum
-
-    @property
-    def exit_code(self) -> int:  # type: ignore[override]
-        """128 + the signal's number, as shells have it."""
-        return 128 + self.signum
+        self.exit_code = 128 + signum
 
 
 def exit_code_of(name: str) -> int | None:
@@ -92,6 +88,6 @@ def exit_code_of(name: str) -> int | None:
     found = list(KitError.__subclasses__())
     for kind in found:  # grows while it is walked
         if kind.__name__ == name:
-            return kind.exit_code if isinstance(kind.exit_code, int) else None
+            return kind.exit_code
         found.extend(kind.__subclasses__())
     return None

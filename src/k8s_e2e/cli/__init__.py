@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from k8s_e2e.base.errors import KitError
+from k8s_e2e.base.errors import Interrupted, KitError
 from k8s_e2e.cli import clusters, images, reading, running
 from k8s_e2e.cli.shared import PROGRAM, callable_here
 
@@ -33,6 +33,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except Interrupted as stop:
+        click.echo(f"k8s-e2e: {stop}", err=True)
+        sys.exit(stop.exit_code)
     except Exception as error:
         if debug:
             raise

@@ -58,7 +58,8 @@ class _Stop:
 def run(name: str, params: dict[str, Any], run_dir: Path, *, settings: Settings | None = None) -> StageResult:
     """Run stage ``name`` with ``params`` in a fresh kernel; its notebook goes to ``run_dir/notebooks``.
 
-    A stage that fails does not raise: its outcome says so, and is in `run.json`.
+    A stage that fails does not raise: its outcome says so, and is in `run.json`. A signal that comes once the stage
+    has ended is passed on to whoever listened before, when all is written.
 
     Raises:
         UsageError: unknown stage or parameter, or a run directory that is not ours.
@@ -82,15 +83,19 @@ def run(name: str, params: dict[str, Any], run_dir: Path, *, settings: Settings 
     with _listening(stop):
         worker.start()
         _attend(worker, kernel, stop, limit_s=settings.stage_timeout_s)
-    outcome = _outcome(name, directory, started, stop, failure, target)
-    outcome.duration_s = round(time.monotonic() - begin, 6)
-    record(directory, outcome)
-    try:
-        export.export(target, outcome)
-    except Exception:
-        _logger.exception("the notebook of stage %s could not be exported", name)
-    outcome.duration_s = round(time.monotonic() - begin, 6)  # the export is part of the price
-    record(directory, outcome)
+    late = _Stop()
+    with _listening(late):
+        outcome = _outcome(name, directory, started, stop, failure, target)
+        outcome.duration_s = round(time.monotonic() - begin, 6)
+        record(directory, outcome)
+        try:
+            export.export(target, outcome)
+        except Exception:
+            _logger.exception("the notebook of stage %s could not be exported", name)
+        outcome.duration_s = round(time.monotonic() - begin, 6)  # the export is part of the price
+        record(directory, outcome)
+    if late.signum is not None and outcome.status != "interrupted":
+        signal.raise_signal(late.signum)  # too late to stop this stage, and no reason to go on with the next
     return StageResult(outcome, target)
 
 
