@@ -235,6 +235,36 @@ def test_each_revision_is_written_once_and_a_relist_is_a_replace(tmp_path):
     ]
 
 
+def test_a_list_that_a_watch_has_overtaken_changes_nothing(tmp_path):
+    """An old list neither brings back what was deleted since, nor deletes what was made since, nor turns events back."""
+    history = history_of(tmp_path)
+    history.replace(targets.PODS, [pod("a", "1", "10")], "11")
+    history.change(targets.PODS, "ADDED", pod("new", "2", "13"))
+    history.change(targets.PODS, "DELETED", pod("a", "1", "12"))
+    history.replace(targets.PODS, [pod("a", "1", "10")], "11")  # read before both, handed on after
+    history.replace(targets.PODS, [pod("new", "2", "13")], "14")
+    event = {"metadata": {"uid": "e", "name": "e", "resourceVersion": "9"}, "message": "first"}
+    history.change(targets.EVENTS, "MODIFIED", {**event, "metadata": {**event["metadata"], "resourceVersion": "10"}})
+    history.replace(targets.EVENTS, [event], "9")
+    history.close()
+    assert lines_of(tmp_path / "history.jsonl") == [
+        ("ADDED", "a", "10"),
+        ("ADDED", "new", "13"),
+        ("DELETED", "a", "12"),
+    ]
+    assert [one.resource_version for one in event_revisions(tmp_path / "events.jsonl")] == ["10"]
+
+
+def test_what_a_list_has_shown_to_be_gone_does_not_come_back_from_a_late_watch(tmp_path):
+    """A revision that a watch delivers after the list that no longer has the object is older than that list."""
+    history = history_of(tmp_path)
+    history.replace(targets.PODS, [pod("a", "1", "10")], "11")
+    history.replace(targets.PODS, [], "20")
+    history.change(targets.PODS, "MODIFIED", pod("a", "1", "15"))
+    history.close()
+    assert lines_of(tmp_path / "history.jsonl") == [("ADDED", "a", "10"), ("DELETED", "a", "10")]
+
+
 def test_a_history_goes_on_after_a_kill_in_the_middle_of_a_line(tmp_path):
     """Known revisions are not written again, and a cut line spoils no other."""
     first = history_of(tmp_path)

@@ -30,6 +30,9 @@ class _Key(msgspec.Struct):
 class History:
     """The two files of revisions. Thread-safe; a revision that is there already is not written again.
 
+    A list and a watch may overtake each other: what is older than the newest revision seen of an object is left out,
+    so that an old list neither brings back what was deleted after it nor deletes what was made after it.
+
     ``on_pod`` hears every pod revision, before it is cleaned.
     """
 
@@ -44,7 +47,7 @@ class History:
     ) -> None:
         self._known: dict[Kind, dict[str, _Key]] = {}
         self._events: dict[str, str] = {}  # uid -> resource version
-        self._uids: set[str] = set()  # of all objects ever seen
+        self._newest: dict[str, str] = {}  # uid -> resource version, of all objects ever seen, the deleted ones, too
         self._lock = threading.Lock()
         self._cleaner = cleaner
         self._on_pod = on_pod
@@ -58,8 +61,8 @@ class History:
         """Hand a diagnostic on."""
         self._note(event, **fields)
 
-    def replace(self, kind: Kind, items: list[dict[str, Any]]) -> None:
-        """Take a whole list of one kind: new revisions are written, what has gone is written as deleted."""
+    def replace(self, kind: Kind, items: list[dict[str, Any]], version: str = "") -> None:
+        """Take a whole list of one kind, as of ``version``: new revisions are written, what has gone as deleted."""
         present = set()
         for item in items:
             present.add(item["metadata"].get("uid", ""))
@@ -67,8 +70,11 @@ class History:
         if kind == targets.EVENTS:
             return
         with self._lock:
-            for uid in [uid for uid in self._known.get(kind, {}) if uid not in present]:
-                self._write(kind, "DELETED", self._known[kind][uid], {})
+            for uid, key in list(self._known.get(kind, {}).items()):
+                if uid in present or _older(version, key.resource_version):
+                    continue
+                self._write(kind, "DELETED", key, {})
+                self._newest[uid] = version or key.resource_version
                 del self._known[kind][uid]
 
     def change(self, kind: Kind, change: str, obj: dict[str, Any]) -> None:
@@ -85,10 +91,10 @@ class History:
             before = known.get(uid)
             if change != "DELETED" and before and before.resource_version == version:
                 return
-            if change == "DELETED" and not before:
+            if (change == "DELETED" and not before) or _older(version, self._newest.get(uid, "")):
                 return
             _shorten(metadata)
-            self._uids.add(uid)
+            self._newest[uid] = version
             key = _Key(uid, version, kind[1], metadata.get("name", ""), kind[0], metadata.get("namespace", ""))
             if change != "DELETED":
                 change = "MODIFIED" if before else "ADDED"
@@ -100,7 +106,7 @@ class History:
 
     def has_seen(self, uid: str) -> bool:
         """Tell whether an object of this uid has ever been seen, by an earlier recorder of this run, too."""
-        return uid in self._uids
+        return uid in self._newest
 
     def close(self) -> None:
         """Close both files."""
@@ -111,7 +117,7 @@ class History:
         if change == "DELETED":  # they expire; that says nothing
             return
         with self._lock:
-            if self._events.get(uid) == version:
+            if self._events.get(uid) == version or _older(version, self._events.get(uid, "")):
                 return
             revision = events.revision(obj, seen=clock.now())
             revision.message = self._cleaner.redactor.text(revision.message)
@@ -138,13 +144,18 @@ class History:
     def _resume(self, history: Path, event_file: Path) -> None:
         """Learn what an earlier recorder has written."""
         for key in _keys(history):
-            self._uids.add(key.uid)
+            self._newest[key.uid] = key.resource_version
             known = self._known.setdefault((key.api_version, key.kind), {})
             if key.change == "DELETED":
                 known.pop(key.uid, None)
             else:
                 known[key.uid] = key
         self._events = {key.uid: key.resource_version for key in _keys(event_file)}
+
+
+def _older(version: str, than: str) -> bool:
+    """Compare resource versions: they are numbers that grow; of what is no number nothing is known."""
+    return version.isdigit() and than.isdigit() and int(version) < int(than)
 
 
 def _shorten(metadata: dict[str, Any]) -> None:

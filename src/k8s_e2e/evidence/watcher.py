@@ -21,8 +21,8 @@ _FORBIDDEN = (401, 403)
 class Sink(Protocol):
     """Who hears what a watcher sees."""
 
-    def replace(self, kind: tuple[str, str], items: list[dict[str, Any]]) -> None:
-        """Take a whole list: what is not in it any more is gone."""
+    def replace(self, kind: tuple[str, str], items: list[dict[str, Any]], version: str) -> None:
+        """Take a whole list as of ``version``: what is not in it any more is gone."""
 
     def change(self, kind: tuple[str, str], change: str, obj: dict[str, Any]) -> None:
         """Take one ADDED, MODIFIED or DELETED object."""
@@ -98,8 +98,8 @@ class Watcher(threading.Thread):
         selector = f"metadata.name={name}" if name else ""
         found = self._kube.list(*self.kind, namespace, field_selector=selector, limit=PAGE)
         self.last_contact = time.monotonic()
-        self._sink.replace(self.kind, found["items"])
         version: str = found["metadata"].get("resourceVersion", "")
+        self._sink.replace(self.kind, found["items"], version)
         return version
 
     def _follow(self, watch: Watch, version: str) -> tuple[str, bool]:
