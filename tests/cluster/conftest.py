@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from k8s_e2e.base import process
-from k8s_e2e.cluster import debian, oci
+from k8s_e2e.cluster import apt, debian, oci
 from k8s_e2e.cluster.local.provider import LocalProvider
 from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.cluster.providers import can_run_local
 from k8s_e2e.model.settings import Settings
+from tests.cluster.docker_engine import DockerEngine
 
 _numbers = itertools.count(1)
 
@@ -90,13 +91,34 @@ def pause_image() -> str:
 
 
 @pytest.fixture(scope="session")
-def busybox(provider: LocalProvider, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Debian's busybox as an image in the node: a shell for containers that say and do something."""
-    reference = "localhost/busybox:1"
+def busybox_image(tmp_path_factory: pytest.TempPathFactory) -> oci.BuiltImage:
+    """Debian's busybox as an image in an archive."""
     scratch = tmp_path_factory.mktemp("busybox")
     debian.unpack(["busybox-static"], scratch / "deb", timeout_s=60, progress=print)
     binary = next((scratch / "deb" / "root").glob("**/bin/busybox"))
     files = {"/bin/busybox": binary, "/bin/sh": binary}
-    image = oci.single_binary_image(scratch / "busybox.tar", reference, [], files)
-    provider.load(cluster.name, image.archive, progress=print)
-    return reference
+    return oci.single_binary_image(scratch / "busybox.tar", "localhost/busybox:1", [], files)
+
+
+@pytest.fixture(scope="session")
+def busybox(provider: LocalProvider, cluster: Cluster, busybox_image: oci.BuiltImage) -> str:
+    """Debian's busybox as an image in the node: a shell for containers that say and do something."""
+    provider.load(cluster.name, busybox_image.archive, progress=print)
+    return busybox_image.reference
+
+
+@pytest.fixture(scope="session")
+def session_docker(local_settings: Settings) -> Iterator[DockerEngine]:
+    """A Docker engine, started once for the session."""
+    if not apt.available():
+        pytest.skip("the tests' Docker engine is Debian's: it needs apt-get")
+    with DockerEngine(local_settings) as engine:
+        yield engine
+
+
+@pytest.fixture
+def docker_engine(session_docker: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> DockerEngine:
+    """A Docker engine that programs of this test find: the client on the PATH, and its address."""
+    for name, value in session_docker.environment.items():
+        monkeypatch.setenv(name, value)
+    return session_docker

@@ -1,0 +1,138 @@
+"""A real Docker engine of the tests' own: Debian's, unpacked into the cache, in namespaces that end with it.
+
+Its sockets, images, bridge, packet filter and control groups are its own: nothing is installed, and neither the host's
+network nor another engine on the machine is touched. When it is killed, or we are, the kernel takes all of it away but
+a directory and empty control groups, which `DockerEngine` removes.
+"""
+
+import contextlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from k8s_e2e.base import process
+from k8s_e2e.base.lock import locked
+from k8s_e2e.base.wait import Pending, wait_for
+from k8s_e2e.cluster import assets, debian
+from k8s_e2e.cluster.local.cgroups import Cgroup
+from k8s_e2e.model.settings import Settings
+
+_PACKAGES = ("docker.io", "slirp4netns", "libslirp0")
+_START_S = 60.0
+_GONE_S = 10.0
+
+# PID 1 of the engine's namespaces: a shell, because it has to wait for whatever loses its parent.
+_INIT = """
+mount -t tmpfs tmpfs /run
+ip link set lo up
+dockerd --host "unix://$1/docker.sock" --data-root "$1/data" --exec-root "$1/exec" --pidfile "$1/dockerd.pid" \\
+    --cgroup-parent "$2" --userland-proxy=false &
+wait
+"""
+
+
+class DockerEngine:
+    """One engine, while the ``with`` block lasts; `environment` is what a client needs to talk to it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._programs = unpacked(settings)
+        found = assets.ensure(["containerd", "runc", "netfilter"], settings, print)
+        places = [self._programs / "usr/bin", self._programs / "usr/sbin", found.path("containerd").parent]
+        path = os.pathsep.join(map(str, [*places, found.path("netfilter"), os.environ["PATH"]]))
+        self.root = Path(tempfile.mkdtemp(prefix="docker-engine-"))
+        self.log = self.root / "log"
+        self.environment = {
+            "PATH": path,
+            "DOCKER_HOST": f"unix://{self.root}/docker.sock",
+            "DOCKER_CONFIG": str(self.root / "config"),
+        }
+        self.cgroup = Cgroup(self.root.name)
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._remove)
+            words = ["sh", "-ec", _INIT, "sh", str(self.root), f"/{self.root.name}"]
+            new = ["--mount", "--net", "--ipc", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+            engine = stack.enter_context(self._started(["unshare", *new, "--", *words]))
+            wait_for("the Docker engine to answer", lambda: self._answer(engine), timeout_s=_START_S)
+            inside = Path(f"/proc/{engine.pid}/task/{engine.pid}/children").read_text().split()[0]
+            ready, told = os.pipe()
+            route = ["slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", f"--ready-fd={told}"]
+            stack.enter_context(self._started([*route, inside, "tap0"], keeps=told))
+            os.close(told)
+            with os.fdopen(ready, "rb") as stream:
+                assert stream.read(1) == b"1", process.tail(self.log.read_text())
+            self._leave = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave.close()
+
+    def docker(self, *words: str | Path, timeout_s: float = 60) -> str:
+        """Run the engine's own client and return what it printed."""
+        return process.run(["docker", *words], timeout_s=timeout_s, env=self.environment).stdout
+
+    @contextlib.contextmanager
+    def _started(self, argv: list[str], *, keeps: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+        """A program that dies with us; killed at the end."""
+        libraries = next(self._programs.glob("usr/lib/*-linux-gnu*"))
+        with self.log.open("ab") as log:
+            child = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+                env={**os.environ, **self.environment, "LD_LIBRARY_PATH": str(libraries)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[keeps] if keeps is not None else [],
+                start_new_session=True,
+            )
+        try:
+            yield child
+        finally:
+            child.kill()
+            child.wait()
+
+    def _answer(self, engine: "subprocess.Popen[bytes]") -> str | Pending:
+        said = process.run(["docker", "version"], timeout_s=10, env=self.environment, check=False)
+        if engine.poll() is not None:
+            raise AssertionError(f"the engine ended: {process.tail(self.log.read_text())}")
+        return said.stdout if said.code == 0 else Pending(process.tail(self.log.read_text(), 1))
+
+    def _remove(self) -> None:
+        wait_for("the engine's processes to end", self._ended, timeout_s=_GONE_S)
+        left = self.cgroup.remove(timeout_s=_GONE_S)
+        shutil.rmtree(self.root)
+        assert left == []
+
+    def _ended(self) -> bool | Pending:
+        left = processes(self.root)
+        return Pending(f"{left} are there") if left else True
+
+
+def unpacked(settings: Settings) -> Path:
+    """Return the directory with the engine's programs, from the cache or from Debian's packages."""
+    release = platform.freedesktop_os_release()
+    home = settings.cache_dir.absolute() / "tests" / f"docker-{release.get('ID')}-{release.get('VERSION_ID')}"
+    what = "unpacking a Docker engine for tests"
+    with locked(home.with_suffix(".lock"), what=what, timeout_s=settings.download_timeout_s, progress=print):
+        if not home.exists():
+            with tempfile.TemporaryDirectory(prefix=".docker-", dir=home.parent) as scratch:
+                into = Path(scratch, "deb")
+                debian.unpack(_PACKAGES, into, timeout_s=settings.download_timeout_s, progress=print)
+                (into / "root").rename(home)
+    return home
+
+
+def processes(root: Path) -> list[str]:
+    """Return the command lines that name the engine's directory."""
+    lines = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and int(entry.name) != os.getpid():
+                lines.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in lines if str(root) in line]
