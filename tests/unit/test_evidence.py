@@ -236,7 +236,7 @@ def test_each_revision_is_written_once_and_a_relist_is_a_replace(tmp_path):
 
 
 def test_a_list_that_a_watch_has_overtaken_changes_nothing(tmp_path):
-    """An old list neither brings back what was deleted since, nor deletes what was made since, nor turns events back."""
+    """An old list neither brings back what was deleted since, nor deletes what was made since; events, too."""
     history = history_of(tmp_path)
     history.replace(targets.PODS, [pod("a", "1", "10")], "11")
     history.change(targets.PODS, "ADDED", pod("new", "2", "13"))
