@@ -38,6 +38,8 @@ class Request(NamedTuple):
     keep: bool = False
     keep_on_failure: bool = False
     first: str = "deploy"
+    program: str = ""  # how the kit was called, and the profile was named, for the commands that reports recommend
+    profile_named: str = ""
 
 
 def run(request: Request, settings: Settings, progress: Progress) -> RunRecord:

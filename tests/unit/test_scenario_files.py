@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from k8s_e2e.base.errors import UsageError
-from k8s_e2e.model.profile import Profile, ServicePort, load_profile
+from k8s_e2e.model.profile import Profile, ServicePort, TraceSource, load_profile
 from k8s_e2e.scenarios import loader, reference, source
 from k8s_e2e.scenarios.model import KINDS
 from k8s_e2e.scenarios.schema import scenario_schema
@@ -21,9 +21,11 @@ STEP = "http: {service: web, path: /}"
 
 @pytest.fixture
 def profile(tmp_path):
-    """A profile whose only service is `web`, with an empty scenario directory."""
+    """A profile whose only service is `web`, with traces and an empty scenario directory."""
     (tmp_path / "scenarios").mkdir()
-    return Profile(root=tmp_path, name="p", overlay="o", namespace="n", services=(ServicePort(name="web", port=80),))
+    services = (ServicePort(name="web", port=80),)
+    traces = TraceSource(service="jaeger")
+    return Profile(root=tmp_path, name="p", overlay="o", namespace="n", services=services, traces=traces)
 
 
 def write(profile, text, name="one.yaml"):
@@ -275,7 +277,8 @@ def test_the_examples_of_the_manual_are_sound(tmp_path):
     scenario, words = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/scenarios.md").read_text(), re.DOTALL)
     (tmp_path / "scenarios").mkdir()
     services = tuple(ServicePort(name=name, port=80) for name in ("web", "registry"))
-    profile = Profile(root=tmp_path, name="p", overlay="o", namespace="n", services=services)
+    traces = TraceSource(service="jaeger")
+    profile = Profile(root=tmp_path, name="p", overlay="o", namespace="n", services=services, traces=traces)
     write(profile, words, "words.yaml")
     call = "  - publish: {name: users, version: 1.0.0}\ncleanup:"
     write(profile, "use: [words.yaml]\n" + scenario.replace("cleanup:", call))

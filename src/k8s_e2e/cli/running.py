@@ -8,7 +8,7 @@ import click
 
 from k8s_e2e.base import clock
 from k8s_e2e.base.errors import UsageError
-from k8s_e2e.cli.shared import Shown, profile_option, profile_path, provider_option
+from k8s_e2e.cli.shared import PROGRAM, Shown, profile_option, profile_path, provider_option
 from k8s_e2e.model import io
 from k8s_e2e.model.layout import STAGES, RunDir
 from k8s_e2e.model.profile import load_profile
@@ -56,6 +56,8 @@ def run(
         keep=keep,
         keep_on_failure=keep_on_failure,
         first=first,
+        program=PROGRAM,
+        profile_named=profile or "",
     )
     record = pipeline.run(request, load_settings(), Shown())
     verdict = "passed" if record.exit_code == 0 else "FAILED"

@@ -150,8 +150,7 @@ class Facts:
         """Return the newest custom resource whose spec holds ``value`` as one of its strings."""
         quoted = msgspec.json.encode(value)
         for tracked in reversed(self.objects.of()):
-            group = tracked.api_version.partition("/")[0]
-            if "." in group and not group.endswith(".k8s.io"):
+            if tracked.custom:
                 spec = mapping(tracked.last, "spec")
                 if spec and quoted in msgspec.json.encode(spec):
                     return tracked

@@ -6,6 +6,30 @@ from typing import Any, NamedTuple
 from k8s_e2e.base import clock
 from k8s_e2e.diagnosis.observed import Observed
 
+_BUILT_IN = frozenset(
+    f"{group}.k8s.io"
+    for group in (
+        "admissionregistration",
+        "apiextensions",
+        "apiregistration",
+        "authentication",
+        "authorization",
+        "certificates",
+        "coordination",
+        "discovery",
+        "events",
+        "flowcontrol.apiserver",
+        "internal.apiserver",
+        "metrics",
+        "networking",
+        "node",
+        "rbac.authorization",
+        "resource",
+        "scheduling",
+        "storage",
+        "storagemigration",
+    )
+)
 _MANY = 20  # an owner chain longer than this is a cycle or nonsense
 
 
@@ -33,6 +57,12 @@ class Tracked:
     def ref(self) -> str:
         """``Kind/name``."""
         return f"{self.kind}/{self.name}"
+
+    @property
+    def custom(self) -> bool:
+        """Whether Kubernetes itself does not bring its kind; `.x-k8s.io` groups are custom, too."""
+        group = self.api_version.rpartition("/")[0]
+        return "." in group and group not in _BUILT_IN
 
     @property
     def last(self) -> dict[str, Any]:

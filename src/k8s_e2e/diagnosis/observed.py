@@ -49,6 +49,10 @@ class Observed:
         self.run = run
         self.blind_spots: dict[str, str] = {}
 
+    def configured(self, table: str) -> bool:
+        """Whether the profile of this run has ``table``; what it leaves out is no blind spot."""
+        return table not in self.record.unconfigured
+
     @cached_property
     def record(self) -> RunRecord:
         """`run.json`."""
@@ -67,12 +71,12 @@ class Observed:
     @cached_property
     def actions(self) -> Actions:
         """`k8s/operator-actions.json`."""
-        return self._struct(self.run.actions, Actions, "what the operator wrote")
+        return self._struct(self.run.actions, Actions, "what the operator wrote", table="operator")
 
     @cached_property
     def traces(self) -> Traces:
         """`traces.json`."""
-        return self._struct(self.run.traces, Traces, "which services a request crossed")
+        return self._struct(self.run.traces, Traces, "which services a request crossed", table="traces")
 
     @cached_property
     def events(self) -> list[Row[EventRevision]]:
@@ -101,7 +105,8 @@ class Observed:
     @cached_property
     def trace_analysis(self) -> TraceAnalysis:
         """`trace-analysis.json`."""
-        return self._struct(self.run.trace_analysis, TraceAnalysis, "where requests spent their time")
+        tells = "where requests spent their time"
+        return self._struct(self.run.trace_analysis, TraceAnalysis, tells, table="traces")
 
     def everything(self) -> "Observed":
         """Read every file now, so that ``blind_spots`` is complete; returns itself."""
@@ -122,9 +127,10 @@ class Observed:
         """Return ``path`` as evidence pointers name it: relative to the run directory."""
         return path.relative_to(self.run.root).as_posix()
 
-    def _struct(self, path: Path, model: type[T], tells: str) -> T:
+    def _struct(self, path: Path, model: type[T], tells: str, *, table: str = "") -> T:
         if not path.exists():
-            self.blind(self.relative(path), f"absent: {tells} is unknown")
+            if not table or self.configured(table):
+                self.blind(self.relative(path), f"absent: {tells} is unknown")
             return model()
         try:
             return io.load(path, model)

@@ -24,7 +24,7 @@ EVIDENCE = ("collect", "trace-analysis")  # the stages that can only lose eviden
 class Failure:
     """What failed first: a step, or a stage that never got to a step. Times are RFC 3339."""
 
-    where: str  # "step users-products/05 (deployment is there)" or "stage deploy"
+    where: str  # "step NAME/05 (deployment is there)" or "stage deploy"
     id: str  # step id or stage name
     message: str
     started: str

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from k8s_e2e.evidence.parts import Parts
 from k8s_e2e.evidence.secrets import Cleaner, run_salt
 from k8s_e2e.model.evidence import Manifest
 from k8s_e2e.model.layout import RunDir
-from k8s_e2e.model.profile import Profile
+from k8s_e2e.model.profile import OperatorSource, Profile
 from k8s_e2e.model.settings import Settings
 from k8s_e2e.platform.http import Requester
 from k8s_e2e.platform.kube import ApiError, Kube
@@ -102,14 +103,15 @@ class _Collection:
     def work(self) -> None:
         """Do all parts: first what waits for others, side by side; then what is written from it."""
         self.progress(f"collecting {self.namespace}")
-        self._together(
-            {
-                "recorder": self.drain,
-                "resources": self.fetch,
-                "pod-descriptions": self.describe,
-                "operator-api": self.ask_operator,
-            }
-        )
+        reading: dict[str, Callable[[], int | None]] = {
+            "recorder": self.drain,
+            "resources": self.fetch,
+            "pod-descriptions": self.describe,
+        }
+        operator = self.profile.operator
+        if operator is not None and operator.actions_path and self.requester is not None:
+            reading["operator-api"] = partial(self.ask_operator, operator, self.requester)
+        self._together(reading)
         # From here on every Secret's value is known: what follows writes.
         resources.clean(self.listings, self.cleaner)
         writing: dict[str, Callable[[], int | None]] = {
@@ -118,9 +120,12 @@ class _Collection:
             "events": self.write_events,
             "container-logs": self.complete_logs,
             "service-logs": self.write_service_logs,
-            "operator-actions": self.write_actions,
             "cluster-logs": self.write_component_logs,
         }
+        if operator is None:
+            self.progress("no operator actions: the profile has no [operator]; managedFields say who wrote what")
+        else:
+            writing["operator-actions"] = partial(self.write_actions, operator)
         for name, part in writing.items():
             self.parts.do(name, part)
 
@@ -166,12 +171,9 @@ class _Collection:
             message = f"kubectl describe pods exited with {done.code}: {process.tail(done.stderr)}"
             raise OSError(message)
 
-    def ask_operator(self) -> int | None:
+    def ask_operator(self, operator: OperatorSource, requester: Requester) -> int:
         """Read the operator's own list of finished writes."""
-        operator = self.profile.operator
-        if operator is None or not operator.actions_path or self.requester is None:
-            return None
-        reply = self.requester.send(
+        reply = requester.send(
             operator.service, "GET", operator.actions_path, step="collect", trace=False, timeout_s=ENDPOINT_S
         )
         if reply.status != 200:  # noqa: PLR2004
@@ -273,11 +275,14 @@ class _Collection:
         """Write logs-<service>.txt; rows: services."""
         return service_logs.write(self.run.pod_logs, self.run.k8s, self._pods())
 
-    def write_actions(self) -> int | None:
+    def write_actions(self, operator: OperatorSource) -> int:
         """Write operator-actions.json from the operator's logs and what its API said."""
-        operator = self.profile.operator
-        if operator is None:
-            return None
+        services = {pod.service for pod in self._pods()}
+        if operator.service not in services:
+            message = (
+                f"[operator] service: no pod is called {operator.service!r}; there are {', '.join(sorted(services))}"
+            )
+            raise OSError(message)
         rows = operator_actions.from_logs(self._operator_lines(operator.service), operator.event)
         present = [
             state.run

@@ -14,12 +14,13 @@ from k8s_e2e.evidence.log_lines import LogLine, Run
 from k8s_e2e.model.evidence import Action, Actions
 
 _TIME_FIELDS = ("time", "ts", "timestamp")
+_EVENT_FIELDS = ("event", "msg", "message")  # the last two: what structured loggers call the text itself
 
 Key = tuple[str, int, int]  # pod uid, run of the container, seq
 
 
 def from_logs(lines: Iterable[LogLine], event: str) -> dict[Key, Action]:
-    """Read the rows out of the operator's log lines: JSON objects whose ``event`` is ``event``."""
+    """Read the rows out of the operator's log lines: JSON objects whose `event`, `msg` or `message` is ``event``."""
     found: dict[Key, Action] = {}
     for line in lines:
         if event not in line.text:
@@ -28,7 +29,7 @@ def from_logs(lines: Iterable[LogLine], event: str) -> dict[Key, Action]:
             fields = msgspec.json.decode(line.text)
         except (msgspec.DecodeError, UnicodeEncodeError):
             continue
-        if not isinstance(fields, dict) or fields.get("event") != event:
+        if not isinstance(fields, dict) or event not in (fields.get(name) for name in _EVENT_FIELDS):
             continue
         run = line.run or Run("", "", 0, "")
         row = _row(fields, run, line.time, "log")

@@ -96,7 +96,7 @@ class Station(_Strict):
     @model_validator(mode="after")
     def _one_source(self) -> "Station":
         if (self.http is None) == (self.objects is None):
-            message = "either http or objects must be given"
+            message = f"{self.name}: either http or objects must be given"
             raise ValueError(message)
         return self
 
@@ -118,6 +118,23 @@ class Profile(_Strict):
     chain: tuple[Station, ...] = ()
     """The stations a change passes, in order, for the stuck-point message."""
 
+    @model_validator(mode="after")
+    def _services_are_known(self) -> "Profile":
+        known = {service.name for service in self.services} | {self.traces.service if self.traces else ""}
+        asked = {f"chain {one.name}: http.service": one.http.service for one in self.chain if one.http}
+        if self.operator and self.operator.actions_path:
+            asked["operator.service"] = self.operator.service
+        for where, name in asked.items():
+            if "$" not in name and name not in known:
+                message = f"{where}: {name!r} is asked over HTTP, but no [[services]] has that name"
+                raise ValueError(message)
+        return self
+
+    @property
+    def unconfigured(self) -> list[str]:
+        """The tables that are left out although evidence depends on them."""
+        return [name for name, table in (("operator", self.operator), ("traces", self.traces)) if table is None]
+
     def service(self, name: str) -> ServicePort:
         """Return one service.
 
@@ -129,7 +146,7 @@ class Profile(_Strict):
                 return service
         known = ", ".join(service.name for service in self.services)
         message = f"no service {name!r} in {self.root / FILE_NAME}"
-        raise UsageError(message, hint=f"known: {known}")
+        raise UsageError(message, hint=f"known: {known}" if known else "it has none: add one as [[services]]")
 
 
 def load_profile(path: Path) -> Profile:
@@ -159,5 +176,5 @@ def load_profile(path: Path) -> Profile:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        message = f"{path}: {where}: {first['msg']}"
+        message = ": ".join(part for part in (str(path), where, first["msg"].removeprefix("Value error, ")) if part)
         raise UsageError(message) from error

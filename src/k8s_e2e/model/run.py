@@ -1,5 +1,6 @@
 """`run.json`: what was run, with what, and how each stage ended."""
 
+import shlex
 from typing import Any, Literal
 
 import msgspec
@@ -42,6 +43,7 @@ class RunRecord(msgspec.Struct, omit_defaults=True):
     attempt: int = 1
     commit: str = ""
     profile: str = ""
+    unconfigured: list[str] = []  # tables that the profile leaves out and evidence depends on: "operator", "traces"
     started: str = ""
     finished: str = ""
     provider: str = ""
@@ -56,6 +58,12 @@ class RunRecord(msgspec.Struct, omit_defaults=True):
     def stage(self, name: str) -> StageOutcome | None:
         """Return the outcome of stage ``name``, or None while it has none."""
         return next((stage for stage in self.stages if stage.name == name), None)
+
+    def command(self, *words: str) -> str:
+        """Return a command line for this run: the program and the profile as they were named when it was begun."""
+        profile = str(self.parameters.get("profile_named") or "")
+        program = str(self.parameters.get("program") or "./e2e")
+        return shlex.join([program, *words, *(["--profile", profile] if profile else [])])
 
     def put(self, outcome: StageOutcome) -> None:
         """Set the outcome of one stage, replacing an earlier one of that name in place."""

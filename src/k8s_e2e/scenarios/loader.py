@@ -91,6 +91,10 @@ def _planned(
         for step in templates.expand(raw, known, mark):
             checked(KINDS[step.kind], step.tree, step.mark)
             _check_service(step, profile)
+            if step.kind == "trace" and profile.traces is None:
+                hint = "add [traces] to the project profile, or take the step out"
+                message = "a trace is asked for, but the project profile names no trace source"
+                raise source.wrong(step.mark, message, hint=hint)
             yield PlannedStep(step.kind, step.tree.get("name") or _title(step.kind, step.tree), step.tree, step.mark)
 
 

@@ -75,15 +75,20 @@ def _collect(run: RunDir, profile: Profile, settings: Settings) -> Manifest:
             lost = Part(name="namespace", status="skipped", duration_s=time.monotonic() - began, error=why)
             drained = _part("recorder", lambda: int(recorder.drain(run, settings)))
             return manifest.seal(run, [lost, drained], run_id)
-        # Spans arrive late, so they are asked for first: a namespace without its Jaeger cannot be asked again.
-        census = _part(
-            "traces", lambda: len(gate.export(run, opened.requester, profile, settings, journal.progress).data)
-        )
+        census = []
+        if profile.traces is None:
+            journal.progress("no traces: the profile has no [traces]")
+        else:  # spans arrive late, so they are asked for first: a namespace without its Jaeger cannot be asked again
+            census.append(
+                _part(
+                    "traces", lambda: len(gate.export(run, opened.requester, profile, settings, journal.progress).data)
+                )
+            )
         collected = collector.collect(
             run, cluster, profile.namespace, profile, opened.requester, settings, journal.progress
         )
     # The collector has drained the recorder, and so ended it: what is sealed is written no more.
-    return manifest.seal(run, [census, *collected.parts], run_id)
+    return manifest.seal(run, [*census, *collected.parts], run_id)
 
 
 def _part(name: str, work: Callable[[], int | None]) -> Part:

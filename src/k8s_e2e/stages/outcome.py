@@ -25,6 +25,7 @@ def begin(run: RunDir, profile: Profile, parameters: dict[str, Any]) -> RunRecor
     run_record.commit = _commit(profile.root)
     run_record.profile = profile.name
     run_record.namespace = profile.namespace
+    run_record.unconfigured = profile.unconfigured
     run_record.started = clock.now()
     run_record.parameters = parameters
     files.write_json(run.run_json, run_record)

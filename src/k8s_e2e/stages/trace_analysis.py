@@ -1,7 +1,10 @@
 """Stage trace-analysis: what the sealed traces say."""
 
+from k8s_e2e.base import journal
+from k8s_e2e.model import io
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.parameters import TraceAnalysisParameters
+from k8s_e2e.model.run import RunRecord
 from k8s_e2e.model.traces import TraceAnalysis
 from k8s_e2e.stages.outcome import recorded
 from k8s_e2e.stages.table import Table
@@ -19,6 +22,8 @@ def trace_analysis(parameters: TraceAnalysisParameters) -> Table:
     run = RunDir.existing(parameters.run_dir)
     with recorded(run, "trace-analysis"):
         analysed = analysis.analyse(run)
+        if "traces" in io.load_or(run.run_json, RunRecord).unconfigured:
+            journal.progress("no traces: the profile has no [traces]")
     return table(analysed)
 
 

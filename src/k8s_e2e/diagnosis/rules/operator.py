@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import CAUSE, CONSEQUENCE, Candidate, Facts
 from k8s_e2e.diagnosis.logs import describe, read
-from k8s_e2e.diagnosis.objects import Tracked, condition, mapping, stamp
+from k8s_e2e.diagnosis.objects import Tracked, condition, listing, mapping, stamp
 from k8s_e2e.model.evidence import Action
 from k8s_e2e.model.story import Finding
 
@@ -15,6 +15,7 @@ _DENIED = re.compile(
     r'in API group \\*"([^"\\]*)\\*"'
 )
 _DONE = ("", "ok", "success", "succeeded", "applied", "created", "updated", "deleted", "done", "unchanged", "skipped")
+_FAILED_PHASES = ("failed", "error")
 _HTTP_ERROR = 400
 
 
@@ -99,10 +100,8 @@ def _failed_writes(facts: Facts) -> Iterator[Candidate]:
 
 def _conditions(facts: Facts) -> Iterator[Candidate]:
     for tracked in facts.objects.of():
-        group = tracked.api_version.partition("/")[0]
-        if tracked.deleted or "." not in group or group.endswith(".k8s.io"):
-            continue
-        yield from _condition(facts, tracked)
+        if tracked.custom and not tracked.deleted:
+            yield from _condition(facts, tracked)
 
 
 def _condition(facts: Facts, tracked: Tracked) -> Iterator[Candidate]:
@@ -118,10 +117,13 @@ def _condition(facts: Facts, tracked: Tracked) -> Iterator[Candidate]:
         level, entry, words = CONSEQUENCE, degraded, "is degraded"
     elif unready.get("status") == "False":
         level, entry, words = CONSEQUENCE, unready, "is not ready"
-    elif not status:
+    elif str(status.get("phase", "")).lower() in _FAILED_PHASES:
+        level, entry, words = CONSEQUENCE, status, f"is in phase {status['phase']}"
+    elif not status and _has_status(facts, tracked):
         level, entry, words = CONSEQUENCE, {}, "has no status: its operator never took it up"
     else:
         return
+    acts = facts.observed.configured("operator")
     why = one_line(f"{entry.get('reason', '')} {entry.get('message', '')}".strip(), 200)
     finding = Finding(
         id=f"custom-resource:{tracked.ref}",
@@ -133,7 +135,18 @@ def _condition(facts: Facts, tracked: Tracked) -> Iterator[Candidate]:
         because=[f"{tracked.ref} {words}"],
         evidence=[tracked.pointer],
         disproof="a later revision of it that is Ready",
-        next_command=f"grep -n {tracked.name} k8s/operator-actions.json",
+        next_command=f"grep -n {tracked.name} k8s/{'operator-actions.json' if acts else 'history.jsonl'}",
         fix="mend what the condition names",
     )
     yield Candidate(finding, level, facts.around(tracked))
+
+
+def _has_status(facts: Facts, tracked: Tracked) -> bool:
+    """Whether the kind is one whose status somebody writes; so it is taken to be where its definition was not seen."""
+    group, _, version = tracked.api_version.partition("/")
+    for definition in facts.objects.of("CustomResourceDefinition"):
+        spec = mapping(definition.last, "spec")
+        if (spec.get("group"), mapping(spec, "names").get("kind")) == (group, tracked.kind):
+            served = [one for one in listing(spec, "versions") if one.get("name") == version]
+            return any("status" in mapping(one, "subresources") for one in served)
+    return True

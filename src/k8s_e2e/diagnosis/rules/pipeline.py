@@ -35,7 +35,8 @@ def find(facts: Facts) -> Iterator[Candidate]:
 
 
 def _interrupted(facts: Facts, stage: StageOutcome) -> Candidate:
-    directory = shlex.quote(one_line(str(facts.observed.record.parameters.get("run_dir") or "DIR")))
+    record = facts.observed.record
+    directory = one_line(str(record.parameters.get("run_dir") or "DIR"))
     finding = Finding(
         id=f"interrupted:{stage.name}",
         severity="error",
@@ -46,7 +47,7 @@ def _interrupted(facts: Facts, stage: StageOutcome) -> Candidate:
         detail=f"after {stage.duration_s:.1f} s of it; what did not run says nothing about the platform",
         evidence=[f"run.json#{stage.name}"],
         disproof="an outcome of that stage other than interrupted",
-        next_command=f"./e2e run --from collect --run-dir {directory}",
+        next_command=record.command("run", "--from", "collect", "--run-dir", directory),
         fix="run it again; where a time limit sent the signal, give it more time",
     )
     return Candidate(finding, SYMPTOM)

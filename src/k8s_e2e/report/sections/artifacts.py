@@ -25,6 +25,7 @@ _INDEX = (
     ("notebooks", "you want what each stage printed"),
     ("manifest.json", "you doubt that the evidence is complete or unchanged"),
 )
+_TRACES = ("trace-analysis.json", "traces.json")  # the first is written, and empty, where no traces are configured
 _MOST = 15
 _MADE_HERE = ("k8s/timeline.txt",)  # written with this report: listed from the first time on, so that it says the same
 
@@ -32,25 +33,27 @@ _MADE_HERE = ("k8s/timeline.txt",)  # written with this report: listed from the 
 def section(facts: Facts, findings: Findings) -> Section:
     """Return section 10."""
     root = facts.observed.run.root
-    there = tuple((Link(path), words) for name, words in _INDEX for path in _paths(root, name))
+    index = [entry for entry in _INDEX if entry[0] not in _TRACES or facts.observed.configured("traces")]
+    there = tuple((Link(path), words) for name, words in index for path in _paths(root, name))
     blocks: list[Block] = [Table(("open this", "when"), there)]
     ledger = _ledger(facts)
     if ledger:
         blocks.append(Bullets(tuple(ledger)))
     spots: list[Line] = [Code(one_line(spot, 200)) for spot in findings.blind_spots]
+    left_out = facts.observed.record.unconfigured
     left = len(spots) - _MOST
     if left > 0:
         spots = [*spots[:_MOST], (f"{left} more in ", Link("findings.json"))]
-    blocks.append(
-        Bullets(("Blind spots:", spots)) if spots else Para("Blind spots: none; every file of a run is there.")
-    )
+    whole = "every file of a run is there" if not left_out else "all that the profile configures was collected"
+    blocks.append(Bullets(("Blind spots:", spots)) if spots else Para(f"Blind spots: none; {whole}."))
     return Section(10, "Artifacts", tuple(blocks), ("manifest.json", "findings.json"))
 
 
 def _paths(root: Path, name: str) -> list[str]:
     if name in _MADE_HERE:
         return [name]
-    return [path.relative_to(root).as_posix() for path in sorted(root.glob(name))]
+    found = [path for path in sorted(root.glob(name)) if path.stat().st_size]  # no request sent: nothing to open
+    return [path.relative_to(root).as_posix() for path in found]
 
 
 def _ledger(facts: Facts) -> list[Line]:

@@ -12,24 +12,18 @@ _MOST = 20
 
 def section(facts: Facts) -> Section:
     """Return section 6."""
-    found = [tracked for tracked in facts.objects.of() if is_custom(tracked)]
+    found = [tracked for tracked in facts.objects.of() if tracked.custom]
     kinds = sorted({tracked.kind for tracked in found})
     title = f"Custom resources ({', '.join(kinds)})" if kinds else "Custom resources"
     files = tuple(sorted(facts.observed.relative(path) for path in facts.observed.run.k8s.glob("*.yaml")))
     if not found:
         return Section(6, title, (Para("No custom resource was seen."),), files)
-    rows = tuple(
-        _row(tracked) for tracked in sorted(found, key=lambda one: (_healthy(one), one.created, one.name))[:_MOST]
-    )
+    shown = sorted(found, key=lambda one: (_healthy(one), one.created, one.name))[:_MOST]
+    phases = any("phase" in mapping(tracked.last, "status") for tracked in shown)  # a convention that many do without
+    rows = tuple(_row(tracked, phases=phases) for tracked in shown)
     more: Line = (f"{len(found) - _MOST} more in ", Link("k8s/history.jsonl")) if len(found) > _MOST else ""
-    columns = ("object", "phase", "observed / generation", "conditions", "last seen")
+    columns = ("object", *(("phase",) if phases else ()), "observed / generation", "conditions", "last seen")
     return Section(6, title, (Table(columns, rows, more=more),), files or ("k8s/history.jsonl",))
-
-
-def is_custom(tracked: Tracked) -> bool:
-    """Whether an object is of a kind that Kubernetes itself does not bring."""
-    group = tracked.api_version.partition("/")[0] if "/" in tracked.api_version else ""
-    return "." in group and not group.endswith(".k8s.io")
 
 
 def _healthy(tracked: Tracked) -> bool:
@@ -37,14 +31,14 @@ def _healthy(tracked: Tracked) -> bool:
     return bool(tracked.deleted) or (ready.get("status") == "True" and degraded.get("status") != "True")
 
 
-def _row(tracked: Tracked) -> tuple[Line, ...]:
+def _row(tracked: Tracked, *, phases: bool) -> tuple[Line, ...]:
     status = mapping(tracked.last, "status")
     generation = mapping(tracked.last, "metadata").get("generation", "?")
     words = ", ".join(_condition(entry) for entry in listing(tracked.last, "status", "conditions"))
     seen = f"deleted {tracked.deleted[11:23]}" if tracked.deleted else "there at the end"
     return (
         Code(tracked.ref),
-        Code(str(status.get("phase", "none"))),
+        *((Code(str(status.get("phase", "none"))),) if phases else ()),
         f"{status.get('observedGeneration', 'none')} / {generation}",
         Code(one_line(words, 240)) if words else "none",
         (seen, ", ", Code(tracked.pointer)),

@@ -6,18 +6,24 @@ from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import Facts
 from k8s_e2e.model.evidence import Action
 from k8s_e2e.report.model import Block, Bullets, Code, Line, Link, Para, Section, Table, label
+from k8s_e2e.report.sections import writers
 
 _MOST = 30
 _HTTP_ERROR = 400
+_MAKING = ("create", "update", "patch", "apply")
 
 
 def section(facts: Facts) -> Section:
     """Return section 4."""
     actions = facts.observed.actions.actions
     rest = ("k8s/operator-actions.json",)
+    blocks: list[Block]
     if not actions:
-        return Section(4, "Operator actions", (Para("No finished write of an operator was seen."),), rest)
-    blocks: list[Block] = [_counts(actions)]
+        configured = facts.observed.configured("operator")
+        why = "No finished write of an operator was seen" if configured else "The profile names no log of its operator"
+        blocks = writers.blocks(facts, f"{why}{'' if configured else ' (no [operator])'}.")
+        return Section(4, "Operator actions", tuple(blocks), ("k8s/history.jsonl",))
+    blocks = [_counts(actions)]
     gaps = facts.observed.actions.gaps
     absent = _absent(facts, actions)
     told: list[Line] = [label("Nobody saw", Code(gap)) for gap in gaps[:10]]
@@ -25,10 +31,11 @@ def section(facts: Facts) -> Section:
     if told:
         blocks.append(Bullets(tuple(told)))
     ordered = sorted(actions, key=lambda action: (not bad(action), action.time, action.seq))
-    rows = tuple(_row(action) for action in ordered[:_MOST])
+    detailed = any(action.fields or action.reason for action in ordered[:_MOST])
+    rows = tuple(_row(action)[: None if detailed else -1] for action in ordered[:_MOST])
     more: Line = (f"{len(actions) - _MOST} more in ", Link(rest[0])) if len(actions) > _MOST else ""
-    columns = ("time (UTC)", "action", "object", "outcome", "ms", "fields")
-    blocks.append(Table(columns, rows, more=more))
+    columns = ("time (UTC)", "action", "object", "outcome", "ms", "fields or reason")
+    blocks.append(Table(columns if detailed else columns[:-1], rows, more=more))
     return Section(4, "Operator actions", tuple(blocks), rest)
 
 
@@ -51,7 +58,7 @@ def _absent(facts: Facts, actions: list[Action]) -> list[str]:
         return []
     last = {f"{action.resource_kind}/{action.resource_name}": action for action in actions}
     there = {f"{item.get('kind')}/{(item.get('metadata') or {}).get('name')}" for item in facts.observed.resources}
-    made = [ref for ref, action in last.items() if action.action in ("Create", "Update")]
+    made = [ref for ref, action in last.items() if action.action.lower() in _MAKING]
     return sorted(ref for ref in made if ref not in there and not _deleted(facts, ref))
 
 

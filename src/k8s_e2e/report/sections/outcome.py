@@ -3,7 +3,6 @@
 Nothing here needs evidence or rules: the minimal report, made when something else went wrong, stands on this alone.
 """
 
-import shlex
 from collections import Counter
 from fnmatch import fnmatch
 from pathlib import PurePath
@@ -85,13 +84,13 @@ def again(record: RunRecord, failure: Failure | None) -> str:
     scenario = failure.scenario if failure is not None else None
     if scenario is not None and not any(_asks_for(name, scenario) for name in names):
         names = [scenario.name]
-    words = ["./e2e", "run"]
+    words = ["run"]
     for option in ("provider", "cluster"):
         chosen = str(record.parameters.get(option) or "")
         words += [f"--{option}", chosen] if chosen not in ("", "auto") else []
     for name in names:
         words += ["--scenarios", name]
-    return shlex.join(words)
+    return record.command(*words)
 
 
 def _asks_for(name: str, scenario: ScenarioResult) -> bool:

@@ -23,7 +23,8 @@ def section(facts: Facts) -> Section:
     rows = tuple(_row(pod) for pod in ordered[:_MOST])
     more: Line = (f"{len(ordered) - _MOST} more in ", Link("k8s/history.jsonl")) if len(ordered) > _MOST else ""
     wrong = sum(bool(pod.problem) for pod in facts.pods)
-    intro = Para(f"{len(facts.pods)} pods were seen, {wrong} of them not healthy when last seen.")
+    seen = "1 pod was seen" if len(facts.pods) == 1 else f"{len(facts.pods)} pods were seen"
+    intro = Para(f"{seen}, {wrong} of them not healthy when last seen.")
     table = Table(("pod", "state", "restarts", "ready after", "image", "why"), rows, more=more)
     return Section(5, "Pods and events", (intro, table, *_events(facts)), rest)
 

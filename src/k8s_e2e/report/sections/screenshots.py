@@ -17,6 +17,8 @@ def section(facts: Facts) -> Section:
         words = " ".join(str(about.get(key, "")) for key in ("step", "url", "time"))
         images.append(Image(f"screenshots/{path.name}", one_line(f"{path.stem} {words}".strip(), 200)))
     if not images:
-        return Section(9, "Screenshots", (Para("No screenshot was taken."),))
+        asked = any(step.kind == "screenshot" for one in facts.observed.results.scenarios for step in one.steps)
+        words = "No screenshot was taken." if asked else "No step of this run takes one."
+        return Section(9, "Screenshots", (Para(words),))
     left = (Para(f"{len(paths) - _MOST} more in screenshots/."),) if len(paths) > _MOST else ()
     return Section(9, "Screenshots", (*images, *left), ("screenshots",))

@@ -12,6 +12,8 @@ def section(facts: Facts) -> Section:
     """Return section 7."""
     analysis, census = facts.observed.trace_analysis, facts.observed.traces.census
     rest = ("trace-analysis.json", "traces.json")
+    if not facts.observed.configured("traces"):
+        return Section(7, "Traces", (Para("The profile names no trace source (no [traces]): none was asked for."),))
     if not analysis.traces and not facts.observed.traces.data:
         return Section(7, "Traces", (Para("No trace was collected."),), rest)
     requested, found = analysis.requested or census.requested, analysis.found or census.found

@@ -1,0 +1,184 @@
+"""A profile without traces, operator log or services is a whole profile: nothing is missed, nothing is made up."""
+
+import json
+
+import pytest
+
+from k8s_e2e.base.errors import UsageError
+from k8s_e2e.diagnosis.engine import examine
+from k8s_e2e.diagnosis.facts import Facts
+from k8s_e2e.diagnosis.objects import Tracked
+from k8s_e2e.diagnosis.observed import Observed
+from k8s_e2e.evidence import operator_actions
+from k8s_e2e.evidence.log_lines import LogLine, Run
+from k8s_e2e.model.profile import Profile, load_profile
+from k8s_e2e.model.run import RunRecord
+from k8s_e2e.report.sections.outcome import again
+from k8s_e2e.report.write import write_reports
+from k8s_e2e.scenarios import loader
+from tests.unit.run_builder import at, fail, green
+
+LEAST = 'name = "x"\noverlay = "o"\nnamespace = "n"\n'
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A builder of a green run whose profile has neither [operator] nor [traces]."""
+    builder = green(tmp_path)
+    builder.record.unconfigured = ["operator", "traces"]
+    return builder
+
+
+def _write(builder):
+    """Write the run as a collection without these parts leaves it."""
+    run = builder.write()
+    run.actions.unlink()
+    run.traces.unlink()
+    run.requests.write_text("")
+    write_reports(run)
+    return run, run.report.read_text()
+
+
+def _managed(builder, second, name, *writers, kind="ConfigMap", generation=1):
+    entries = []
+    for manager, part, time in writers:
+        entry = {"manager": manager, "operation": "Apply", "time": at(time)[:19] + "Z"}
+        entries.append(entry | ({"subresource": part} if part else {}))
+    about = {"name": name, "generation": generation, "managedFields": entries}
+    version = "v1" if kind == "ConfigMap" else "acme.example/v1"
+    builder.object(second, {"apiVersion": version, "kind": kind, "metadata": about})
+
+
+def test_three_keys_are_a_profile(tmp_path):
+    """All else has a default, and what evidence depends on is known to be left out."""
+    (tmp_path / "k8s-e2e.toml").write_text(LEAST)
+    assert load_profile(tmp_path / "k8s-e2e.toml").unconfigured == ["operator", "traces"]
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ('[operator]\nservice = "op"\nactions_path = "/actions"', "operator.service: 'op' is asked over HTTP"),
+        (
+            '[[chain]]\nname = "build"\nhttp = {service = "ci", path = "/"}\nok = "done"',
+            "chain build: http.service: 'ci' is asked over HTTP, but no [[services]] has that name",
+        ),
+        ('[[chain]]\nname = "build"\nok = "done"', "chain.0: build: either http or objects must be given"),
+    ],
+)
+def test_a_service_that_is_nowhere_is_told_before_the_run(tmp_path, more, told):
+    """A profile that would ask a service it does not name is refused, with the key."""
+    path = tmp_path / "k8s-e2e.toml"
+    path.write_text(LEAST + more)
+    with pytest.raises(UsageError) as caught:
+        load_profile(path)
+    assert caught.value.message.startswith(f"{path}: ")
+    assert told in caught.value.message
+
+
+def test_a_trace_step_needs_traces(tmp_path):
+    """A scenario that asks for a trace is refused where the profile names no source of them."""
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios" / "one.yaml").write_text("name: one\nsteps:\n  - trace: {of: x}\n")
+    profile = Profile(root=tmp_path, name="x", overlay="o", namespace="n")
+    with pytest.raises(UsageError, match=r"one\.yaml:3: a trace is asked for, but the project profile names no trace"):
+        loader.load(["one"], profile)
+
+
+def test_what_is_not_configured_is_no_blind_spot(bare):
+    """Absent actions and traces are not told as lost; where they are configured, they are."""
+    run = bare.write()
+    run.actions.unlink()
+    run.traces.unlink()
+    assert examine(Facts(Observed(run))).blind_spots == []
+    record = json.loads(run.run_json.read_text())
+    run.run_json.write_text(json.dumps({**record, "unconfigured": []}))
+    spots = examine(Facts(Observed(run))).blind_spots
+    assert [spot.partition(":")[0] for spot in spots] == ["k8s/operator-actions.json", "traces.json"]
+
+
+def test_the_report_says_what_was_not_configured(bare):
+    """Each section has its reason in one line, and nothing empty is recommended."""
+    _, text = _write(bare)
+    assert "names no trace source" in text
+    assert "names no log of its operator" in text
+    assert "Blind spots: none; all that the profile configures was collected." in text
+    assert "[requests.jsonl]" not in text
+    assert "[trace-analysis.json]" not in text
+
+
+def test_without_an_operator_log_the_writers_are_told(bare):
+    """Managers of fields are listed with their writes, the control plane and the kit's own set-up left out."""
+    _managed(bare, 40, "a", ("acme", "", 40), ("kube-controller-manager", "", 40), ("k8s-e2e", "", 40))
+    _managed(bare, 40.4, "a", ("acme", "", 40))  # within the same second: no entry changes
+    _managed(bare, 42, "a", ("acme", "", 42))
+    _, text = _write(bare)
+    assert "| `acme` | `ConfigMap/a` | 3 | object | 03:00:40 | 03:00:42 |" in text
+    assert "`kube-controller-manager` | `ConfigMap/a`" not in text
+    assert "`k8s-e2e` | `ConfigMap/a`" not in text
+
+
+def test_a_status_and_a_spec_of_one_second_are_told_apart(bare):
+    """A grown generation is a write of the object, an equal one of its status."""
+    writers = (("k8s-e2e", "", 40), ("acme", "status", 40))
+    _managed(bare, 40.0, "w", writers[0], kind="Widget")
+    for second, generation in ((40.1, 1), (40.2, 2), (40.3, 2)):
+        _managed(bare, second, "w", *writers, kind="Widget", generation=generation)
+    _, text = _write(bare)
+    assert "| `acme` | `Widget/w` | 2 | status |" in text
+    assert "| `k8s-e2e` | `Widget/w` | 2 | object |" in text
+
+
+@pytest.mark.parametrize("key", ["event", "msg", "message"])
+def test_the_event_may_be_the_text_of_a_structured_log(key):
+    """What slog, zap and their like write as the message marks an action as well as `event` does."""
+    fields = {key: "acme.wrote", "action": "Create", "resource_kind": "ConfigMap", "resource_name": "a", "ts": 1.5}
+    line = LogLine(run=Run("pod-1", "main", 0, "u"), time=at(1), text=json.dumps(fields), number=1)
+    row = next(iter(operator_actions.from_logs([line], "acme.wrote").values()))
+    assert (row.time, row.action, row.resource_name, row.pod) == (at(1), "Create", "a", "pod-1")
+
+
+@pytest.mark.parametrize(
+    ("api_version", "custom"),
+    [
+        ("apps/v1", False),
+        ("v1", False),
+        ("rbac.authorization.k8s.io/v1", False),
+        ("acme.example/v1", True),
+        ("kueue.x-k8s.io/v1beta1", True),
+        ("gateway.networking.k8s.io/v1", True),
+    ],
+)
+def test_custom_is_what_kubernetes_does_not_bring(api_version, custom):
+    """Groups below k8s.io that are installed as CRDs are custom, too."""
+    assert Tracked("u", "Kind", "name", api_version).custom is custom
+
+
+@pytest.mark.parametrize(("subresources", "told"), [({"status": {}}, True), ({}, False)])
+def test_a_kind_without_status_misses_none(tmp_path, subresources, told):
+    """That a resource has no status is a sign only where its definition has one."""
+    builder = green(tmp_path)
+    names, versions = {"kind": "Widget"}, [{"name": "v1", "subresources": subresources}]
+    spec = {"group": "acme.example", "names": names, "versions": versions}
+    builder.object(1, {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                       "metadata": {"name": "widgets.acme.example"}, "spec": spec})  # fmt: skip
+    builder.object(45, {"apiVersion": "acme.example/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {}})
+    fail(builder, last_seen="Widget/w is not there")
+    titles = [finding.title for finding in examine(Facts(Observed(builder.write()))).findings]
+    assert any("Widget/w has no status" in title for title in titles) is told
+
+
+def test_a_failed_phase_is_told(tmp_path):
+    """An operator that says so by `status.phase`, without conditions, is heard."""
+    builder = green(tmp_path)
+    builder.object(45, {"apiVersion": "acme.example/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {},
+                        "status": {"phase": "Failed", "message": "no more shelves"}})  # fmt: skip
+    fail(builder, last_seen="Widget/w is not there")
+    titles = [finding.title for finding in examine(Facts(Observed(builder.write()))).findings]
+    assert any("Widget/w is in phase Failed: no more shelves" in title for title in titles)
+
+
+def test_the_command_that_runs_it_again_names_the_profile():
+    """Program and profile stand in it as they were named."""
+    asked = {"program": "k8s-e2e", "profile_named": "tests/my profile.toml", "cluster": "dev"}
+    assert again(RunRecord(parameters=asked), None) == "k8s-e2e run --cluster dev --profile 'tests/my profile.toml'"
