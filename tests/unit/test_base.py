@@ -2,6 +2,7 @@
 
 import base64
 import errno
+import json
 import os
 import signal
 import time
@@ -186,6 +187,31 @@ def test_secret_looking_text_is_replaced(text):
     assert "hunter2hunter2" not in redacted
     assert "abcdefghijklmnop" not in redacted
     assert "[redacted:" in redacted
+
+
+def test_of_two_secrets_that_overlap_nothing_is_left():
+    """The longer one wins where both begin, and the rest of one that begins within another goes with it."""
+    redactor = Redactor({"a": "abcdefgh", "b": "abcdefghij", "c": "efghijklmn"})
+    assert redactor.text("-abcdefghij-").startswith("-[redacted:b:")
+    text = redactor.text("-abcdefghijklmn-")
+    assert text.startswith("-[redacted:b:")
+    assert text.endswith("]-")
+    assert "klmn" not in text
+
+
+def test_redacting_again_changes_nothing():
+    """A token is left alone, though its name holds a secret's value or looks like one."""
+    redactor = Redactor({"db/password": "password", "x": "hunter2hunter2"}, salt=b"s")
+    once = redactor.text("login: password hunter2hunter2 token=abcdefgh\n")
+    assert redactor.text(once) == once
+
+
+def test_a_redacted_json_text_is_still_json():
+    """An escaped quote right behind what looks like a password is not torn."""
+    text = json.dumps({"msg": 'password=hunter2hunter2"', "more": "api_key=hunter2hunter2\\"})
+    redacted = Redactor().text(text)
+    assert "hunter2hunter2" not in redacted
+    assert set(json.loads(redacted)) == {"msg", "more"}
 
 
 def test_ordinary_text_is_left_alone():

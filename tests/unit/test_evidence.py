@@ -68,6 +68,33 @@ def test_a_secrets_value_is_found_wherever_else_it_stands(cleaner):
     assert cleaned["data"]["c"] == "kept"
 
 
+def test_a_secrets_value_has_one_salted_token_wherever_it_stands(cleaner):
+    """Log, base64 and the Secret itself agree within a run; another run's salt gives another hash, no salt a random."""
+    cleaned = cleaner.clean(secret(password=f"{CANARY}\n"))
+    token = cleaned["data"]["password"]
+    assert cleaner.redactor.text(f"login with {CANARY}!") == f"login with {token}!"
+    assert cleaner.redactor.text(b64(CANARY)) == cleaner.redactor.text(b64(f"{CANARY}\n")) == token
+    again, other, random = Cleaner(b"salt"), Cleaner(b"another run's"), Cleaner()
+    assert again.clean(secret(password=f"{CANARY}\n"))["data"]["password"] == token
+    assert len({each.clean(secret(password=f"{CANARY}\n"))["data"]["password"] for each in (again, other, random)}) == 3
+    assert other.redactor.text("password=abcdefgh") != again.redactor.text("password=abcdefgh")
+
+
+def test_what_is_asked_of_a_secret_can_be_laid_beside_it(cleaner):
+    """Equal values of both have equal tokens, short and public ones too; neither is changed, other kinds are as is."""
+    live, asked = (
+        secret(password="pin", user="root"),
+        {"kind": "Secret", "data": {"password": b64("pin"), "user": None}},
+    )
+    shown, wanted = cleaner.shown(live), cleaner.shown(asked, "db")
+    assert shown["data"]["password"] == wanted["data"]["password"]
+    assert b64("pin") not in json.dumps([shown, wanted])
+    assert b64("root") not in json.dumps(shown)
+    assert (live["data"]["user"], asked["data"]["password"]) == (b64("root"), b64("pin"))
+    other = {"kind": "ConfigMap", "data": {"a": "b"}}
+    assert cleaner.shown(other) is other
+
+
 def test_registry_credentials_inside_a_secret_are_learnt(cleaner):
     """The password within a dockerconfigjson is looked for, too."""
     config = json.dumps({"auths": {"r.example": {"auth": "dXNlcjpwYXNz", "password": CANARY}}})

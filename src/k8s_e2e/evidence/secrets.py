@@ -6,12 +6,13 @@ salt that stays in the state directory. The values themselves teach the `Redacto
 
 import base64
 import binascii
-import hashlib
-import hmac
+import copy
 import json
 import os
 import re
 import secrets as random_bytes
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,13 @@ _NESTED = {"auth", "password", "identitytoken", "registrytoken"}
 
 
 class Cleaner:
-    """Makes objects fit to be written. ``redactor`` learns every Secret value that passes through."""
+    """Makes objects fit to be written. ``redactor`` learns every Secret value that passes through.
 
-    def __init__(self, salt: bytes, redactor: Redactor | None = None) -> None:
-        self.redactor = redactor or Redactor()
-        self._salt = salt
+    Cleaners of one ``salt`` agree on what stands for a value; without one each takes its own.
+    """
+
+    def __init__(self, salt: bytes = b"") -> None:
+        self.redactor = Redactor(salt=salt)
 
     def clean(self, obj: dict[str, Any]) -> dict[str, Any]:
         """Return ``obj`` (changed in place) without secret values: Secrets, last-applied, env literals, patterns."""
@@ -49,42 +52,63 @@ class Cleaner:
         _walk_env(obj, self._env)
         return self.patterns(obj)
 
-    def patterns(self, obj: dict[str, Any]) -> dict[str, Any]:
-        """Return ``obj`` with the redactor run over its JSON text, or string by string where that could break it.
+    def shown(self, obj: Any, name: str = "") -> Any:
+        """Return what of ``obj`` may be shown: of a Secret, or what is asked of one, a copy with tokens for values.
 
-        Only a private key is looked for beyond the end of a string.
+        Values that are equal have equal tokens if the Secrets have one name; ``name`` is that of one that says none.
         """
-        text = msgspec.json.encode(obj).decode()
-        if "PRIVATE KEY-----" in text:
-            each: dict[str, Any] = self._each_string(obj)
-            return each
-        redacted = self.redactor.text(text)
-        if redacted == text:
+        if not isinstance(obj, Mapping) or obj.get("kind") != "Secret":
             return obj
-        try:
-            value: dict[str, Any] = msgspec.json.decode(redacted)
-        except msgspec.DecodeError:
-            value = self._each_string(obj)
+        secret = copy.deepcopy(dict(obj))
+        annotations = (secret.get("metadata") or {}).get("annotations")
+        self._clean_secret(secret, annotations if isinstance(annotations, dict) else None, name)
+        return secret
+
+    def learn(self, obj: Mapping[str, Any]) -> None:
+        """Teach the redactor the values of ``obj`` if it is a Secret."""
+        self.shown(obj)
+
+    def patterns(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """Return ``obj`` with the redactor run over its JSON text, or string by string where that could break it."""
+        text = msgspec.json.encode(obj).decode()
+        redacted = self.json_text(text)
+        value: dict[str, Any] = obj if redacted == text else msgspec.json.decode(redacted)
         return value
 
-    def token(self, name: str, value: bytes) -> str:
-        """Return what stands for ``value``: equal values of one run have equal hashes."""
-        digest = hmac.new(self._salt, value, hashlib.sha256).hexdigest()[:12]
-        return f"[redacted:{name.replace(':', '_').replace(']', '_')}:{digest}]"
+    def json_text(self, text: str, redact: Callable[[str], str] | None = None) -> str:
+        """Return a JSON text redacted (by ``redact``, else the redactor) that is still JSON.
 
-    def _clean_secret(self, secret: dict[str, Any], annotations: dict[str, str] | None) -> None:
-        name = (secret.get("metadata") or {}).get("name", "secret")
+        Only a private key is looked for beyond the end of a string: there, and where a token would break the text,
+        each string is redacted by itself.
+
+        Raises:
+            msgspec.DecodeError: it was no JSON.
+        """
+        redact = redact or self.redactor.text
+        if "PRIVATE KEY-----" not in text:
+            redacted = redact(text)
+            if redacted == text:
+                return text
+            with suppress(msgspec.DecodeError):
+                msgspec.json.decode(redacted)
+                return redacted
+        return msgspec.json.encode(_each_string(msgspec.json.decode(text), redact)).decode()
+
+    def _clean_secret(self, secret: dict[str, Any], annotations: dict[str, str] | None, name: str = "") -> None:
+        name = name or (secret.get("metadata") or {}).get("name") or "secret"
         for field in ("data", "stringData"):
             values = secret.get(field)
             if not isinstance(values, dict):
                 continue
             for key, value in values.items():
-                raw = _decoded(value) if field == "data" else str(value).encode()
+                if not isinstance(value, str):  # what is asked of a Secret may be anything
+                    continue
+                raw = _decoded(value) if field == "data" else value.encode()
                 if not raw.startswith(b"[redacted:"):
                     self._learn(f"{name}/{key}", key, raw)
-                    values[key] = self.token(f"{name}/{key}", raw)
+                    values[key] = self.redactor.token(f"{name}/{key}", raw)
         if annotations and LAST_APPLIED in annotations:
-            annotations[LAST_APPLIED] = self.token(f"{name}/last-applied", annotations[LAST_APPLIED].encode())
+            annotations[LAST_APPLIED] = self.redactor.token(f"{name}/last-applied", annotations[LAST_APPLIED].encode())
 
     def _clean_applied(self, text: str) -> str:
         try:
@@ -101,7 +125,7 @@ class Cleaner:
             text = raw.decode().strip()
         except UnicodeDecodeError:
             return
-        self.redactor.add(label, text)
+        self.redactor.add(label, text, whole=raw)
         if text.startswith("{"):
             for value in _nested(text):
                 self.redactor.add(label, value)
@@ -109,16 +133,17 @@ class Cleaner:
     def _env(self, variable: dict[str, Any]) -> None:
         name, value = str(variable.get("name", "")), variable.get("value")
         if isinstance(value, str) and len(value) > 1 and _SECRET_NAME.search(name) and not _harmless(value):
-            variable["value"] = self.token(name, value.encode())
+            variable["value"] = self.redactor.token(name, value.encode())
 
-    def _each_string(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self.redactor.text(value)
-        if isinstance(value, dict):
-            return {key: self._each_string(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self._each_string(item) for item in value]
-        return value
+
+def _each_string(value: Any, redact: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: _each_string(item, redact) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_each_string(item, redact) for item in value]
+    return value
 
 
 def run_salt(directory: Path) -> bytes:
