@@ -1,7 +1,9 @@
 """Running scenarios against a real HTTP server on loopback: results, cleanup, interruption, redaction, traces."""
 
+import contextlib
 import http.server
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -13,11 +15,13 @@ import msgspec
 import pytest
 
 from k8s_e2e.base.files import Lines
+from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.profile import Profile, ServicePort, Station, StationRequest, TraceSource
 from k8s_e2e.model.results import Results
 from k8s_e2e.model.settings import Settings
+from k8s_e2e.notebooks import runner
 from k8s_e2e.platform.http import Requester
 from k8s_e2e.scenarios import engine, loader
 
@@ -326,11 +330,48 @@ def test_a_script_gets_captures_as_variables_and_gives_json_back(play):
     assert steps[3].message == "the script exited with 3, expected 0: bad"
 
 
+def test_a_script_that_a_signal_ended_has_a_shells_exit_code(play):
+    """128 and the signal's number; signals are for the script as any program finds them, none ignored."""
+    one = "steps:\n"
+    one += "  - {script: {run: 'kill -KILL $$'}, timeout: 30s, expect: {exit_code: 137}}\n"
+    one += "  - {script: {run: 'yes | head -n 1; kill -PIPE $$'}, timeout: 30s, expect: {exit_code: 141, stdout: y}}\n"
+    one += "  - {script: {run: 'kill -INT $$'}, timeout: 30s, expect: {exit_code: 130}}\n"
+    steps = play(one).scenarios[0].steps
+    assert [step.message for step in steps if step.status != "passed"] == []
+
+
 def test_a_script_that_does_not_end_is_ended(play):
     """A step has a deadline, and says that it passed."""
     (step,) = play("steps:\n  - {script: {run: sleep 60}, timeout: 200ms}\n").scenarios[0].steps
     assert "did not end within 0.2 s" in step.message
     assert step.duration_s < 5
+
+
+def test_a_script_does_not_outlive_the_run(play, tmp_path):
+    """When what runs the scenarios is killed, a script step's shell and what that has started end, too."""
+    noted, fresh = tmp_path / "noted", tmp_path / "fresh"
+    script = f"sleep 600 & echo $$ $! > {fresh}; mv {fresh} {noted}; wait"
+    text = f"steps:\n  - {{script: {{run: '{script}'}}, timeout: 600s}}\n"
+    child = multiprocessing.get_context("fork").Process(target=play, args=(text,))
+    child.start()
+    try:
+        wait_for("the script's start", lambda: noted.exists() or Pending("not yet"), timeout_s=60)
+        pids = [int(word) for word in noted.read_text().split()]
+        child.kill()
+        wait_for("the end of all", lambda: not any(map(_runs, pids)) or Pending(f"{pids} run"), timeout_s=30)
+    finally:
+        child.kill()
+        child.join()
+        for pid in pids if noted.exists() else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_trace_step_passes_when_all_services_are_in_one_connected_tree(play, server):
@@ -388,6 +429,21 @@ def test_a_signal_ends_the_run_after_its_cleanup_and_all_is_saved(play, server, 
     assert outcomes(scenario.cleanup) == [("remove", "passed")]
     assert server.things == {}
     assert scenario.status == "failed"
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_cleanup_that_takes_too_long_after_a_signal_is_told(play):
+    """It is cut while there is time left to write so: the notebook's kernel is killed a second later."""
+    assert engine.INTERRUPTED_CLEANUP_S + 1.0 <= runner.GRACE_S
+    with pytest.raises(KeyboardInterrupt):
+        play(
+            f"steps:\n  - {{name: stop, script: {{run: 'kill -TERM {os.getpid()}; sleep 60'}}, timeout: 60s}}\n"
+            "cleanup:\n  - {name: long, script: {run: sleep 60}, timeout: 60s}\n"
+            "  - {name: late, script: {run: 'true'}}\n"
+        )
+    long, late = play.results.scenarios[0].cleanup
+    assert re.fullmatch(r"the script: .* did not end within (1\.\d+|2) s", long.message)
+    assert late.message == "not run: no time left"
 
 
 def test_results_are_on_disk_after_every_step(play, tmp_path):

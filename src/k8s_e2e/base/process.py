@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -11,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 from k8s_e2e.base.errors import EnvironmentFailure
 
 LAST_WORDS = 15  # lines of output that go into an error message
+_TETHER = Path(__file__).with_name("tether.py")
 _PIPES_CLOSED_S = 2.0  # after the kill; a grandchild that left the group may hold them for ever
 
 
@@ -35,10 +37,12 @@ def run(
     stdin: bytes | None = None,
     check: bool = True,
     log: Path | None = None,
+    tethered: bool = False,
 ) -> Finished:
     """Run ``argv`` in a process group of its own and wait for it.
 
     ``env`` is added to the environment. With ``log`` both streams go to that file (appended) instead of memory.
+    ``tethered``: should we be killed, the whole group is; a program that a signal ends has code 128 + its number then.
 
     Raises:
         ProgramFailed: it could not be started, ran longer than ``timeout_s`` (the whole group is killed), or
@@ -49,7 +53,7 @@ def run(
     sink = _opened(log) if log else None
     try:
         child = subprocess.Popen(
-            words,
+            [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), *words] if tethered else words,
             cwd=cwd,
             env={**os.environ, **(env or {})},
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,

@@ -34,7 +34,7 @@ from k8s_e2e.scenarios.world import Context, Outcome, World
 __all__ = ["Context", "run"]
 
 CLEANUP_S = 120.0  # for all of a scenario's cleanup
-INTERRUPTED_CLEANUP_S = 3.0  # the same, when somebody waits for us to stop
+INTERRUPTED_CLEANUP_S = 2.0  # the same, when somebody waits for us to stop, who gives us a second more than that
 
 _RUN: dict[str, Callable[[Any, World], Outcome]] = {
     "http": http_steps.run_http,

@@ -57,7 +57,9 @@ def _run(
     timeout_s = world.within(step.timeout, world.context.settings.step_timeout_s)
     directory = world.directory if isinstance(step, ScriptStep) else None
     try:
-        done = process.run(argv, timeout_s=max(timeout_s, 0.1), cwd=directory, env=environment, check=False)
+        done = process.run(
+            argv, timeout_s=max(timeout_s, 0.1), cwd=directory, env=environment, check=False, tethered=True
+        )
     except process.ProgramFailed as error:
         return Outcome(passed=False, message=f"{what}: {error.message}")
     outcome = _judged(step.expect, done, what)
