@@ -9,10 +9,17 @@ from k8s_e2e.base import data
 from k8s_e2e.base.progress import ticking
 
 
-def test_checkout_brings_its_own_files() -> None:
+def test_checkout_brings_its_own_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run from a checkout, files come from its root."""
-    assert (data.data_dir() / "infra" / "local" / "addons.yaml").is_file()
-    assert data.data_dir() == Path(__file__).parents[2]
+    checkout = Path(__file__).parents[2]
+    monkeypatch.setattr(data, "_PACKAGE", checkout / "src" / "k8s_e2e")
+    assert data.data_dir() == checkout
+
+
+def test_what_a_run_needs_is_there() -> None:
+    """Run from a checkout or from a wheel, the files are found."""
+    for name in ("k8s-e2e.toml", "infra/local/addons.yaml", "notebooks/report.py", "operator/Dockerfile"):
+        assert (data.data_dir() / name).is_file()
 
 
 def test_installed_package_brings_them_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,221 @@
+"""The workflows and the Taskfile: checked by the tools that read them, and against the command line that they call."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from k8s_e2e.base.errors import EnvironmentFailure
+from k8s_e2e.cluster import assets
+from k8s_e2e.cluster.bundles import Bundle, GoBuild
+from k8s_e2e.model.settings import Settings
+from tests import wheel
+from tests.unit.command_lines import problem
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+TASK = Path(sys.executable).parent / "task"
+
+# An action's code runs with our token, so it is named by commit: a tag can be moved.
+PINS = {
+    "actions/checkout": ("3d3c42e5aac5ba805825da76410c181273ba90b1", "v7.0.1"),
+    "actions/upload-artifact": ("bbbca2ddaa5d8feaa63e36b76fdaad77386f024f", "v7.0.0"),
+    "actions/setup-python": ("5fda3b95a4ea91299a34e894583c3862153e4b97", "v7.0.0"),
+    "actions/cache": ("27d5ce7f107fe9357f9df03efb73ab90386fccae", "v5.0.5"),
+    "helm/kind-action": ("ef37e7f390d99f746eb8b610417061a60e82a6cc", "v1.14.0"),
+}
+PERMISSIONS = {
+    "k8s-e2e": {"contents": "read", "pull-requests": "write"},
+    "ci": {"contents": "read"},
+}
+ACTIONLINT = Bundle(
+    name="actionlint",
+    provides={"actionlint": "bin/actionlint"},
+    versions={"actionlint": "1.7.12"},
+    build=GoBuild(
+        module="actionlint",
+        within=ROOT / "tests" / "tools",
+        output="bin/actionlint",
+        package="github.com/rhysd/actionlint/cmd/actionlint",
+    ),
+)
+
+
+@pytest.fixture(scope="session")
+def actionlint():
+    """The program, built the first time and then taken from the cache."""
+    try:
+        home, _, _ = assets.obtain(ACTIONLINT, Settings(), print)
+    except EnvironmentFailure as error:
+        pytest.skip(f"actionlint cannot be built: {error}")
+    return home / "bin" / "actionlint"
+
+
+@pytest.fixture(scope="session")
+def tasks() -> list[str]:
+    """The names that the real `task` lists."""
+    done = subprocess.run([TASK, "--list-all", "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [task["name"] for task in json.loads(done.stdout)["tasks"]]
+
+
+def workflow(path: Path) -> dict[Any, Any]:
+    """Read a workflow; the key `on` reads as True, as YAML 1.1 has it."""
+    read: dict[Any, Any] = yaml.safe_load(path.read_text())
+    return read
+
+
+def steps(path: Path) -> list[dict[str, Any]]:
+    """Return the steps of all jobs of a workflow."""
+    return [step for job in workflow(path)["jobs"].values() for step in job["steps"]]
+
+
+def commands(path: Path) -> list[str]:
+    """Return what the steps of a workflow run."""
+    return [step["run"] for step in steps(path) if "run" in step]
+
+
+@pytest.mark.tool
+def test_actionlint_is_content(actionlint):
+    """GitHub's own rules hold for each workflow: keys, types, expressions, contexts."""
+    argv = [actionlint, "-no-color", "-shellcheck=", "-pyflakes=", *WORKFLOWS]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.tool
+def test_actionlint_finds_what_is_wrong(actionlint, tmp_path):
+    """The check above can fail: an expression on a context that is not there is refused."""
+    broken = tmp_path / "broken.yml"
+    broken.write_text(WORKFLOWS[0].read_text().replace("github.ref", "github.reff"))
+    done = subprocess.run([actionlint, "-no-color", broken], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "reff" in done.stdout
+
+
+@pytest.mark.tool
+def test_the_shell_of_the_steps_is_sound(actionlint):
+    """Shellcheck, too, has nothing to say about what the steps run."""
+    shellcheck = shutil.which("shellcheck")
+    if shellcheck is None:
+        pytest.skip("shellcheck is not installed (Debian: apt-get install shellcheck)")
+    argv = [actionlint, "-no-color", f"-shellcheck={shellcheck}", "-pyflakes=", *WORKFLOWS]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_actions_are_pinned(path):
+    """Every action stands there by the commit of the table, with its version beside it."""
+    used = re.findall(r"uses:\s*(\S+)(.*)", path.read_text())
+    assert used
+    for reference, comment in used:
+        name, _, commit = reference.partition("@")
+        assert (commit, comment.strip(" #")) == PINS.get(name)
+        assert re.fullmatch(r"[0-9a-f]{40}", commit)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_permissions_are_the_least(path):
+    """A workflow has the permissions of the table, a job never more, and the checkout keeps no token."""
+    assert workflow(path)["permissions"] == PERMISSIONS[path.stem]
+    assert [job.get("permissions", {}) for job in workflow(path)["jobs"].values() if job.get("permissions")] == []
+    checkouts = [step for step in steps(path) if step.get("uses", "").startswith("actions/checkout@")]
+    assert [step["with"]["persist-credentials"] for step in checkouts] == [False] * len(checkouts)
+    assert "pull_request_target" not in path.read_text()  # would give a fork's code our token
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_everything_has_a_limit(path):
+    """Each job has a timeout, each step that runs the kit or an action that may hang has its own, within the job's."""
+    read = workflow(path)
+    assert read["concurrency"]["cancel-in-progress"] is True
+    assert "github.ref" in read["concurrency"]["group"]
+    for job in read["jobs"].values():
+        limits = [step["timeout-minutes"] for step in job["steps"] if "timeout-minutes" in step]
+        assert max(limits, default=0) <= job["timeout-minutes"]
+        for step in job["steps"]:
+            if "./e2e" in step.get("run", ""):
+                assert "timeout-minutes" in step, step["name"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_steps_run_what_is_there(path, tasks, tmp_path, monkeypatch):
+    """Each step is one line, and the kit, task or script that it calls would take it as it stands."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ci-report").mkdir()
+    for command in commands(path):
+        assert "\n" not in command.strip()
+        assert problem(command, tasks=tasks) == "", command
+
+
+def test_a_run_is_saved_whatever_happens():
+    """After the run, collecting, analysing, reporting, publishing and keeping follow always, in that order."""
+    path = ROOT / ".github" / "workflows" / "k8s-e2e.yml"
+    found = steps(path)
+    at = next(number for number, step in enumerate(found) if " run " in step.get("run", ""))
+    assert found[at]["run"].startswith("exec ")  # the signal of a cancelled job reaches the kit, not a shell
+    after = found[at + 1 :]
+    assert [step["if"].split(" && ")[0] for step in after] == ["always()"] * len(after)
+    assert [step["run"].split()[1:-1] for step in after[:-1]] == [
+        ["stage", "collect", "--run-dir"],
+        ["stage", "trace-analysis", "--run-dir"],
+        ["stage", "report", "--run-dir"],
+        ["publish"],
+    ]
+    kept = after[-1]["with"]
+    assert kept["retention-days"] == 14
+    assert "github.run_attempt" in kept["name"]
+    assert {step["run"].split()[-1] for step in after[:-1]} == {kept["path"]} == {"ci-report"}
+
+
+def test_one_job_stands_for_all():
+    """`required` needs every other job, runs whatever became of them, and asks for as many successes."""
+    jobs = dict(workflow(ROOT / ".github" / "workflows" / "ci.yml")["jobs"])
+    required = jobs.pop("required")
+    assert sorted(required["needs"]) == sorted(jobs)
+    assert required["if"] == "always()"
+    assert required["steps"][0]["run"].count("success") == len(jobs)
+
+
+def test_tasks_run_what_is_there(tasks, tmp_path, monkeypatch):
+    """What each task would run, as the real `task` says it, is a command that exists and takes it."""
+    assert {"k8s:e2e", "k8s:e2e:cleanup", "k8s:investigate", "test", "lint", "docs", "bench"} <= set(tasks)
+    for name in tasks:
+        given = {"k8s:investigate": ["reports/runs/one"], "k8s:e2e:cleanup": ["dev"]}.get(name, [])
+        done = subprocess.run(
+            [TASK, "--dry", name, "--", *given], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        ran = re.findall(r"^task: \[\S+\] (.*)$", done.stderr, re.MULTILINE)
+        assert ran, f"{name}: {done.stderr}"
+        for command in ran:
+            program, _, rest = command.partition(" ")
+            assert problem(command, tasks=tasks) == "", command
+            assert program == "./e2e" or (Path(sys.executable).parent / Path(program).name).exists(), command
+            assert all((ROOT / word).exists() for word in rest.split() if word.endswith(".py")), command
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "./e2e run --provider nosuch",
+        "./e2e stage colect --run-dir ci-report",
+        "exec ./e2e runs",
+        "./e2e test --quik",
+        "task nosuch",
+        "python tests/wheel.py tst dist",
+    ],
+)
+def test_a_wrong_command_is_found(command):
+    """The checks above can fail."""
+    assert problem(command, tasks=["lint"]) != ""
+
+
+def test_the_quick_tests_are_the_same_everywhere():
+    """The launcher and the tests of the wheel leave out the same."""
+    assert f"--quick) tier='{wheel.QUICK}'" in (ROOT / "e2e").read_text()
