@@ -182,3 +182,36 @@ def test_the_command_that_runs_it_again_names_the_profile():
     """Program and profile stand in it as they were named."""
     asked = {"program": "k8s-e2e", "profile_named": "tests/my profile.toml", "cluster": "dev"}
     assert again(RunRecord(parameters=asked), None) == "k8s-e2e run --cluster dev --profile 'tests/my profile.toml'"
+
+
+def _operated(tmp_path, resource):
+    """A run whose step waits in vain for a Widget, while a pod crashes that may write ``resource``."""
+    builder = green(tmp_path)
+    spec = {"group": "acme.example", "names": {"kind": "Widget", "plural": "widgets"}, "versions": []}
+    rules = [{"apiGroups": ["acme.example"], "resources": [resource], "verbs": ["patch"]}]
+    account = {"kind": "ServiceAccount", "name": "acme"}
+    builder.final += [
+        {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+         "metadata": {"name": "widgets.acme.example", "uid": "crd"}, "spec": spec},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "acme", "uid": "r"},
+         "rules": rules},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "acme", "uid": "b"},
+         "roleRef": {"kind": "Role", "name": "acme"}, "subjects": [account]},
+    ]  # fmt: skip
+    builder.object(49, {"apiVersion": "acme.example/v1", "kind": "Widget", "metadata": {"name": "my-widget"}})
+    ended = {"terminated": {"exitCode": 1, "reason": "Error", "startedAt": at(51), "finishedAt": at(52)}}
+    builder.pod(50, "acme-1", account="acme", ready=True, change="ADDED")
+    builder.pod(52, "acme-1", account="acme", state=ended, restarts=1)
+    builder.log("acme-1", "Traceback (most recent call last):", "KeyError: 'books'")
+    fail(builder, last_seen="Widget my-widget: status is missing")
+    return [finding.id for finding in examine(Facts(Observed(builder.write()))).findings if finding.severity == "error"]
+
+
+def test_a_crash_of_the_operator_explains_what_its_resource_lacks(tmp_path):
+    """Whose Role may write a resource's status is its operator: its crash is the one cause of the failed step."""
+    assert _operated(tmp_path, "widgets/status") == ["crash:Pod/acme-1/main"]
+
+
+def test_a_crash_of_somebody_else_does_not(tmp_path):
+    """A pod that has no say in the resource is told beside the failed step, not as its cause."""
+    assert "step:users/02" in _operated(tmp_path, "gadgets/status")

@@ -146,6 +146,31 @@ class Facts:
                 config = self.objects.find("ConfigMap", str(mapping(source, "configMapRef").get("name", "")))
                 yield from (str(value) for value in (mapping(config.last, "data").values() if config else ()))
 
+    def operators(self, tracked: Tracked) -> frozenset[str]:
+        """Return the refs of the pods, and their owners, that may write the status of a custom resource.
+
+        Who reconciles a kind stands nowhere; but a Role of its ServiceAccount names the kind's group and status.
+        """
+        group, plural = tracked.api_version.rpartition("/")[0], self._plurals.get(tracked.kind, "")
+        roles = {role.name for role in self.objects.of("Role") if _writes_status(role, group, plural)}
+        accounts = {
+            str(subject.get("name"))
+            for binding in self.objects.of("RoleBinding")
+            if mapping(binding.last, "roleRef").get("name") in roles
+            for subject in listing(binding.last, "subjects")
+            if subject.get("kind") == "ServiceAccount"
+        }
+        pods = [
+            pod.tracked for pod in self.pods if mapping(pod.tracked.last, "spec").get("serviceAccountName") in accounts
+        ]
+        return frozenset(one.ref for pod in pods for one in (pod, *self.objects.owners(pod)))
+
+    @cached_property
+    def _plurals(self) -> dict[str, str]:
+        """Kind -> plural of the custom resources whose definition was seen."""
+        names = [mapping(one.last, "spec", "names") for one in self.objects.of("CustomResourceDefinition")]
+        return {str(name.get("kind")): str(name.get("plural")) for name in names}
+
     def declared_by(self, value: str) -> Tracked | None:
         """Return the newest custom resource whose spec holds ``value`` as one of its strings."""
         quoted = msgspec.json.encode(value)
@@ -155,6 +180,22 @@ class Facts:
                 if spec and quoted in msgspec.json.encode(spec):
                     return tracked
         return None
+
+
+def _writes_status(role: Tracked, group: str, plural: str) -> bool:
+    """Whether a Role lets its holder write the status of that kind."""
+    for rule in listing(role.last, "rules"):
+        groups, resources, verbs = (
+            {str(one) for one in found} if isinstance(found := rule.get(key), list) else set()
+            for key in ("apiGroups", "resources", "verbs")
+        )
+        if (
+            groups & {group, "*"}
+            and resources & {f"{plural}/status", "*/status", "*"}
+            and verbs & {"patch", "update", "*"}
+        ):
+            return True
+    return False
 
 
 def _host(value: str) -> str:

@@ -37,7 +37,7 @@ def rank(facts: Facts, candidates: list[Candidate]) -> list[Finding]:
 
 
 def _related(facts: Facts) -> frozenset[str]:
-    """Refs of the objects that the failing step or stage names, of what belongs to them, and of what they call."""
+    """Refs of the objects that the failing step or stage names, of what belongs to, operates and is called by them."""
     text = facts.failure_text
     if not text:
         return frozenset()
@@ -45,7 +45,8 @@ def _related(facts: Facts) -> frozenset[str]:
     for tracked in facts.objects.of():
         if len(tracked.name) > 2 and tracked.name in text and tracked.kind not in ("Namespace", "Node"):  # noqa: PLR2004
             found |= facts.around(tracked)
-    return _with_dependencies(facts, found)
+    operators = {ref for one in facts.objects.of() if one.custom and one.ref in found for ref in facts.operators(one)}
+    return _with_dependencies(facts, found | operators)
 
 
 def _with_dependencies(facts: Facts, refs: set[str]) -> frozenset[str]:
