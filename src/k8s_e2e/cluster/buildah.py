@@ -36,6 +36,11 @@ _POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}\n'
 _REGISTRIES = 'unqualified-search-registries = ["docker.io"]\n'
 
 
+def possible() -> bool:
+    """Say whether buildah can be had here: as root, installed or out of Debian's packages."""
+    return os.geteuid() == 0 and (shutil.which("buildah") is not None or apt.available())
+
+
 class Buildah:
     """buildah with chroot isolation: needs root, and neither a daemon nor a runtime. Use as a context manager.
 

@@ -1,9 +1,9 @@
-"""Image builds by a Docker engine, through buildx where its client has it."""
+"""Image builds by a Docker engine, through buildx; an old client has what is needed of it built in."""
 
 import os
 import shutil
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from k8s_e2e.base import process
 from k8s_e2e.base.errors import EnvironmentFailure
@@ -13,30 +13,72 @@ from k8s_e2e.model.settings import Settings
 
 _ANSWER_S = 5.0  # an engine that does not answer by then is none
 _SAVE_S = 300.0
+_NEEDS_BUILDX = 23  # the first client that has no BuildKit of its own
+_INSTALL = "install it: docker-buildx-plugin among Docker's own packages, docker-buildx among Debian's and Ubuntu's"
+
+
+class Engine(NamedTuple):
+    """What a Docker engine said. ``version`` is empty where none answers; ``problem`` says why that is so."""
+
+    version: str
+    problem: str = ""
+    client: bool = True
+    """Whether there is a client to ask with."""
+
+
+def engine() -> Engine:
+    """Ask for a Docker engine."""
+    if not shutil.which("docker"):
+        return Engine("", "there is no docker program on PATH", client=False)
+    asked = ["docker", "version", "--format", "{{.Server.Version}}"]
+    try:
+        said = process.run(asked, timeout_s=_ANSWER_S, check=False)
+    except process.ProgramFailed as error:
+        return Engine("", error.message)
+    if said.code:
+        return Engine("", process.tail(said.stderr, 1) or f"docker version exited with {said.code}")
+    return Engine(said.stdout.strip() or "unknown")
 
 
 def answers() -> bool:
     """Say whether a Docker engine answers."""
-    if not shutil.which("docker"):
-        return False
-    asked = ["docker", "version", "--format", "{{.Server.Version}}"]
-    try:
-        return process.run(asked, timeout_s=_ANSWER_S, check=False).code == 0
-    except process.ProgramFailed:
-        return False
+    return bool(engine().version)
+
+
+def build_command() -> list[str]:
+    """Return the words that build an image: `docker buildx build` or, before version 23, `docker build`.
+
+    Builds go to the engine itself whatever builder is current, because only there a build finds the images that the
+    engine has, and an image need not be copied into it. A builder that ``BUILDX_BUILDER`` names is asked all the same.
+
+    Raises:
+        EnvironmentFailure: the client needs buildx and has none.
+    """
+    asked = ["docker", "version", "--format", "{{.Client.Version}} {{.Client.Context}}"]
+    version, _, context = process.run(asked, timeout_s=_ANSWER_S).stdout.strip().partition(" ")
+    if process.run(["docker", "buildx", "version"], timeout_s=_ANSWER_S, check=False).code == 0:
+        words = ["docker", "buildx", "build", "--load", "--provenance=false"]  # attestations would make it an index
+        # A context's own builder has its name.
+        return words if os.environ.get("BUILDX_BUILDER") else [*words, "--builder", context or "default"]
+    major = version.partition(".")[0]
+    if not major.isdecimal() or int(major) >= _NEEDS_BUILDX:
+        message = f"docker {version} builds images with its plugin buildx alone, which is not installed"
+        raise EnvironmentFailure(message, hint=_INSTALL)
+    return ["docker", "build"]
 
 
 class Docker:
-    """Builds by `docker buildx build` or, where the client has no buildx, by `docker build` with BuildKit."""
+    """Builds by an engine that answers, with BuildKit.
+
+    Raises:
+        EnvironmentFailure: the client cannot build.
+    """
 
     name = "docker"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        asked = process.run(["docker", "buildx", "version"], timeout_s=_ANSWER_S, check=False)
-        self._build = ["docker", "build"]
-        if asked.code == 0:  # attestations would make an index of each image
-            self._build = ["docker", "buildx", "build", "--load", "--provenance=false"]
+        self._build = build_command()
 
     def __enter__(self) -> Self:
         return self

@@ -147,6 +147,13 @@ def _programs(*, needs_go: bool) -> Iterator[Check]:
 def _image_builders() -> Iterator[Check]:
     """One of Docker and buildah is enough."""
     engine = docker.answers()
+    fix, cannot = "start Docker, or install buildah", ""
+    if engine:
+        try:
+            docker.build_command()
+        except EnvironmentFailure as error:
+            fix, cannot = error.hint, f", but {error.message}"
+    builds = engine and not cannot
     buildah = shutil.which("buildah") or ""
     if not buildah and shutil.which("apt-get"):
         buildah = "will be unpacked from Debian's packages"
@@ -154,14 +161,15 @@ def _image_builders() -> Iterator[Check]:
     silent = f"its client is there ({client}), but none answers" if client else "none"
     yield Check(
         name="Docker engine",
-        ok=engine or bool(buildah),
-        found="answers" if engine else silent + ("; buildah builds the images" if buildah else ""),
-        fix="start Docker, or install buildah",
+        ok=builds or bool(buildah),
+        found=(f"answers{cannot}" if engine else silent)
+        + ("; buildah builds the images" if buildah and not builds else ""),
+        fix=fix,
     )
     yield Check(
         name="buildah",
-        ok=engine or bool(buildah),
-        found=buildah or ("none; Docker builds the images" if engine else "none"),
+        ok=builds or bool(buildah),
+        found=buildah or ("none; Docker builds the images" if builds else "none"),
         fix=system_packages.command(["buildah"]),
     )
 

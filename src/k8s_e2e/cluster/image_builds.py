@@ -12,7 +12,7 @@ from pathlib import Path
 from k8s_e2e.base import files, process
 from k8s_e2e.base.errors import EnvironmentFailure
 from k8s_e2e.base.progress import Progress, ticking
-from k8s_e2e.cluster import apt, base_image, docker, oci
+from k8s_e2e.cluster import apt, base_image, buildah, docker, oci
 from k8s_e2e.cluster.build_key import build_key
 from k8s_e2e.cluster.buildah import Buildah
 from k8s_e2e.cluster.builder import Builder, Job
@@ -27,11 +27,15 @@ _MB = 1e6
 
 
 class ImageBuilds:
-    """Builds Dockerfiles by docker where an engine answers, by buildah otherwise."""
+    """Builds Dockerfiles by docker where an engine answers, by buildah otherwise.
+
+    Raises:
+        EnvironmentFailure: an engine answers, but its client cannot build, and buildah cannot either.
+    """
 
     def __init__(self, settings: Settings, *, logs: Path, progress: Progress) -> None:
         self._settings, self._logs, self._progress = settings, logs, progress
-        self._docker = Docker(settings) if docker.answers() else None
+        self._docker = _engine(settings, progress)
 
     def images(self, build: ImageBuild, root: Path) -> list[BuiltImage]:
         """Return the images of one Dockerfile, whose context is relative to ``root``.
@@ -113,6 +117,18 @@ class ImageBuilds:
         log = self._logs / log_name(tag)
         log.unlink(missing_ok=True)
         return log
+
+
+def _engine(settings: Settings, progress: Progress) -> Docker | None:
+    if not docker.answers():
+        return None
+    try:
+        return Docker(settings)
+    except EnvironmentFailure as error:
+        if not buildah.possible():
+            raise
+        progress(f"{error.message}: images are built by buildah")
+        return None
 
 
 class _told:  # noqa: N801 - reads as a verb
