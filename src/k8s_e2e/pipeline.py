@@ -12,8 +12,9 @@ import msgspec
 
 from k8s_e2e import notebooks, report
 from k8s_e2e.base import clock, files
-from k8s_e2e.base.errors import Interrupted, KitError, UsageError
+from k8s_e2e.base.errors import EnvironmentFailure, Interrupted, KitError, UsageError
 from k8s_e2e.base.progress import Progress
+from k8s_e2e.cluster.provider import EXISTING
 from k8s_e2e.cluster.providers import get_provider
 from k8s_e2e.evidence import recorder
 from k8s_e2e.model import io
@@ -23,12 +24,18 @@ from k8s_e2e.model.run import RunRecord, StageOutcome
 from k8s_e2e.model.settings import Settings
 from k8s_e2e.notebooks.following import followed
 from k8s_e2e.notebooks.runner import STOPS
+from k8s_e2e.platform import image_prefix
 from k8s_e2e.scenarios import loader
+from k8s_e2e.stages import session, shared_cluster
+from k8s_e2e.stages.deploy import refuse_prefix
 from k8s_e2e.stages.outcome import begin
 
 
 class Request(NamedTuple):
-    """What to run. ``cluster`` names one that exists and stays; without it one is made and removed."""
+    """What to run. ``cluster`` names one that exists and stays; without it one is made and removed.
+
+    With provider ``existing`` it is a context of the kubeconfig, and what the run made in it is removed.
+    """
 
     run_dir: Path
     profile: Path
@@ -38,6 +45,7 @@ class Request(NamedTuple):
     keep: bool = False
     keep_on_failure: bool = False
     first: str = "deploy"
+    image_prefix: str = ""
     program: str = ""  # how the kit was called, and the profile was named, for the commands that reports recommend
     profile_named: str = ""
 
@@ -79,8 +87,10 @@ def _prepare(request: Request, settings: Settings) -> RunDir:
     if request.first != "deploy":
         return _continued(request, profile)
     loader.load(list(request.scenarios or profile.scenarios), profile)  # a bad scenario is told before anything starts
-    if request.cluster:
-        get_provider(request.provider, settings).attach(request.cluster)  # and so is a cluster that is not there
+    provider = get_provider(request.provider, settings)
+    refuse_prefix(provider, image_prefix.checked(request.image_prefix))
+    if request.cluster or provider.name == EXISTING:
+        provider.attach(request.cluster)  # and so is a cluster that is not there
     run_dir = RunDir.claim(request.run_dir)
     if run_dir.run_json.exists():
         message = f"--run-dir {request.run_dir} holds a run already"
@@ -114,8 +124,11 @@ def _scenarios(request: Request, record: RunRecord) -> Sequence[str]:
 def _stage(name: str, run_dir: RunDir, request: Request, settings: Settings, progress: Progress) -> StageOutcome:
     values: dict[str, Any] = {"profile": str(request.profile)}
     if name == "deploy":
-        cluster = request.cluster or own_cluster(io.load(run_dir.run_json, RunRecord))
+        cluster = request.cluster
+        if not cluster and request.provider != EXISTING:
+            cluster = own_cluster(io.load(run_dir.run_json, RunRecord))
         values |= {"provider": request.provider, "cluster": cluster, "reuse": bool(request.cluster)}
+        values |= {"image_prefix": request.image_prefix}
     if name == "test":
         values["scenarios"] = list(_scenarios(request, io.load(run_dir.run_json, RunRecord)))
     progress(f"stage {name}")
@@ -145,12 +158,15 @@ def own_cluster(record: RunRecord) -> str:
 
 
 def _kept(record: RunRecord, request: Request, *, failed: bool) -> bool:
-    """Say whether the cluster stays: it was somebody's before the run, or this call or the run's first one asked."""
+    """Say whether the cluster stays: it was somebody's before the run, or this call or the run's first one asked.
+
+    Of an existing cluster it is only asked whether what the run made in it stays.
+    """
     asked = [record.parameters, request._asdict()]
-    named = record.cluster not in ("", own_cluster(record))
+    named = record.cluster not in ("", own_cluster(record)) or any(one.get("cluster") for one in asked)
     return (
-        named
-        or any(one.get("keep") or one.get("cluster") for one in asked)
+        (named and EXISTING not in (record.provider, request.provider))
+        or any(one.get("keep") for one in asked)
         or (failed and any(one.get("keep_on_failure") for one in asked))
     )
 
@@ -158,6 +174,8 @@ def _kept(record: RunRecord, request: Request, *, failed: bool) -> bool:
 def _leave(run_dir: RunDir, request: Request, settings: Settings, progress: Progress) -> int:
     """Remove the cluster, or say how to; return the exit code that this alone would give."""
     record = io.load(run_dir.run_json, RunRecord)
+    if EXISTING in (record.provider, request.provider):
+        return _leave_existing(run_dir, record, request, settings, progress)
     if _kept(record, request, failed=exit_code(record) != 0):
         if record.cluster:
             progress(f"cluster {record.cluster} stays; `k8s-e2e down {record.cluster}` removes it")
@@ -170,6 +188,28 @@ def _leave(run_dir: RunDir, request: Request, settings: Settings, progress: Prog
         progress(f"the cluster could not be removed: {error}")
         return error.exit_code
     return 0
+
+
+def _leave_existing(
+    run_dir: RunDir, record: RunRecord, request: Request, settings: Settings, progress: Progress
+) -> int:
+    """Remove from an existing cluster what the run made in it, and only that."""
+    if not record.cluster:  # stopped before anything was applied
+        return 0
+    if _kept(record, request, failed=exit_code(record) != 0):
+        how = f"`k8s-e2e down {record.cluster} --provider {EXISTING}` removes it"
+        progress(f"what the run made in cluster {record.cluster} stays; {how}")
+        return 0
+    try:
+        cluster = session.attach(run_dir, settings)
+        left = shared_cluster.clear(cluster, load_profile(request.profile), record.run_id, progress)
+        get_provider(EXISTING, settings).down(record.cluster, progress=progress)
+    except KitError as error:
+        progress(f"what the run made in cluster {record.cluster} could not be removed: {error}")
+        return error.exit_code
+    for line in left:
+        progress(f"left in cluster {record.cluster}: {line}")
+    return EnvironmentFailure.exit_code if left else 0
 
 
 def _stop(run_dir: RunDir, request: Request, settings: Settings, progress: Progress, why: BaseException) -> None:

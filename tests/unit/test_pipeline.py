@@ -20,6 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class Fakes:
     """Stands in for notebooks and provider; ``fail`` maps a stage to its exit code, or to 130 for a stop."""
 
+    name = "local"
+    loads = True
+
     def __init__(self) -> None:
         self.fail: dict[str, int] = {}
         self.ran: list[str] = []

@@ -5,7 +5,7 @@ import sys
 import click
 
 from k8s_e2e.base.errors import Interrupted, KitError
-from k8s_e2e.cli import clusters, images, reading, running
+from k8s_e2e.cli import clusters, images, permissions, reading, running
 from k8s_e2e.cli.shared import PROGRAM, callable_here
 
 __all__ = ["cli", "main"]
@@ -18,7 +18,13 @@ def cli(*, debug: bool) -> None:
     """Stand a platform up on a real cluster, test it, and say why a run failed."""
 
 
-for command in (*running.COMMANDS, *clusters.COMMANDS, *images.COMMANDS, *reading.COMMANDS):
+for command in (
+    *running.COMMANDS,
+    *clusters.COMMANDS,
+    *permissions.COMMANDS,
+    *images.COMMANDS,
+    *reading.COMMANDS,
+):
     cli.add_command(command)
 
 

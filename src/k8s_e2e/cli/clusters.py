@@ -4,10 +4,14 @@ import sys
 
 import click
 
-from k8s_e2e.cli.shared import Shown, provider_option
+from k8s_e2e.base.errors import EnvironmentFailure
+from k8s_e2e.cli.shared import Shown, profile_option, profile_path, provider_option
+from k8s_e2e.cluster.provider import EXISTING
+from k8s_e2e.model.profile import Profile, load_profile
 from k8s_e2e.model.settings import load_settings
 
-name_argument = click.argument("name", default="dev", metavar="[NAME, else dev]")
+DEV = "dev"
+name_argument = click.argument("name", default="", metavar=f"[NAME, else {DEV}]")
 
 
 @click.command()
@@ -17,18 +21,39 @@ def up(name: str, provider: str) -> None:
     """Make a cluster and leave it running."""
     from k8s_e2e.cluster.providers import get_provider  # noqa: PLC0415 - start-up time of the other commands
 
-    made = get_provider(provider, load_settings()).up(name, progress=Shown())
+    wanted = name if provider == EXISTING else name or DEV
+    made = get_provider(provider, load_settings()).up(wanted, progress=Shown())
     click.echo(f"export KUBECONFIG={made.kubeconfig} PATH={made.kubectl.parent}:$PATH  # with a kubectl that fits")
 
 
 @click.command()
 @name_argument
 @provider_option
-def down(name: str, provider: str) -> None:
-    """Remove a cluster and everything of it."""
+@profile_option
+def down(name: str, provider: str, profile: str | None) -> None:
+    """Remove a cluster and everything of it.
+
+    With --provider existing NAME is a context, and the cluster stays: what a run left in the profile's namespace goes.
+    """
     from k8s_e2e.cluster.providers import get_provider  # noqa: PLC0415 - see up()
 
-    get_provider(provider, load_settings()).down(name, progress=Shown())
+    if provider == EXISTING:
+        _clear(name, load_profile(profile_path(profile)))
+        return
+    get_provider(provider, load_settings()).down(name or DEV, progress=Shown())
+
+
+def _clear(name: str, profile: Profile) -> None:
+    from k8s_e2e.cluster.existing import ExistingProvider  # noqa: PLC0415 - see up()
+    from k8s_e2e.stages import shared_cluster  # noqa: PLC0415
+
+    provider, shown = ExistingProvider(load_settings()), Shown()
+    cluster = provider.attach(name)
+    left = shared_cluster.clear(cluster, profile, "", shown)
+    provider.down(cluster.name, progress=shown)
+    if left:
+        message = f"left in cluster {cluster.name}: {'; '.join(left)}"
+        raise EnvironmentFailure(message)
 
 
 @click.command()

@@ -24,6 +24,7 @@ scenarios_option = click.option(
 @provider_option
 @profile_option
 @click.option("--cluster", default="", help="Use this cluster, which exists already, and leave it there.")
+@click.option("--image-prefix", default="", metavar="PREFIX", help="Existing clusters: where the images come from.")
 @scenarios_option
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is kept (default: reports/runs/...).")
 @click.option("--keep", is_flag=True, help="Leave the cluster running.")
@@ -33,6 +34,7 @@ def run(
     provider: str,
     profile: str | None,
     cluster: str,
+    image_prefix: str,
     scenarios: tuple[str, ...],
     run_dir: Path | None,
     keep: bool,
@@ -52,6 +54,7 @@ def run(
         profile=path.absolute(),
         provider=provider,
         cluster=cluster,
+        image_prefix=image_prefix,
         scenarios=scenarios,
         keep=keep,
         keep_on_failure=keep_on_failure,

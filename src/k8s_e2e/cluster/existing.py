@@ -81,7 +81,16 @@ class ExistingProvider:
 
     def _flattened(self, program: Path, sources: list[Path], context: kubeconfig.Context) -> Path:
         """Write what several files say of one context into one file of our own: relative paths stay right."""
-        argv = [program, "config", "view", "--raw", "--flatten", "--minify", "--context", context.name]
+        argv: list[str | Path] = [
+            program,
+            "config",
+            "view",
+            "--raw",
+            "--flatten",
+            "--minify",
+            "--context",
+            context.name,
+        ]
         done = process.run(argv, timeout_s=_READ_S, env={"KUBECONFIG": _joined(sources)})
         copy = self._copy(context.name)
         for directory in (self._copies, copy.parent):
@@ -120,7 +129,7 @@ def _own(settings: Settings) -> Path:
 
 def _view(program: Path, sources: list[Path]) -> dict[str, Any]:
     """Return contexts and clusters of the kubeconfig, credentials left out by kubectl."""
-    argv = [program, "config", "view", "-o", "json"]
+    argv: list[str | Path] = [program, "config", "view", "-o", "json"]
     try:
         done = process.run(argv, timeout_s=_READ_S, env={"KUBECONFIG": _joined(sources)})
         view: dict[str, Any] = json.loads(done.stdout)

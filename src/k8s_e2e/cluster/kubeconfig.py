@@ -21,8 +21,9 @@ class Context(NamedTuple):
 
 
 def files(environment: Mapping[str, str] = os.environ) -> list[Path]:
-    """Return the kubeconfig files that kubectl would read, in its order: those of KUBECONFIG that are there, or the
-    one of the home directory.
+    """Return the kubeconfig files that kubectl would read, in its order.
+
+    Those of KUBECONFIG that are there, or the one of the home directory.
 
     Raises:
         UsageError: there is none.

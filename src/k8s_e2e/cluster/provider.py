@@ -12,8 +12,9 @@ NAMES = ("auto", "local", "kind", EXISTING)
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
-    """A cluster that answers. ``kubeconfig`` never lives in a run directory: it is the user's own or, 0600, in the
-    state directory.
+    """A cluster that answers.
+
+    ``kubeconfig`` never lives in a run directory: it is the user's own or, 0600, in the state directory.
     """
 
     name: str

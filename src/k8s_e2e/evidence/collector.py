@@ -120,8 +120,12 @@ class _Collection:
             "events": self.write_events,
             "container-logs": self.complete_logs,
             "service-logs": self.write_service_logs,
-            "cluster-logs": self.write_component_logs,
         }
+        if self.cluster.shared:
+            why = "the cluster is not the kit's: what its own components said may not be read"
+            self.parts.add("cluster-logs", "skipped", time.monotonic(), error=why)
+        else:
+            writing["cluster-logs"] = self.write_component_logs
         if operator is None:
             self.progress("no operator actions: the profile has no [operator]; managedFields say who wrote what")
         else:

@@ -18,11 +18,15 @@ class StageParameters(BaseModel):
 
 
 class DeployParameters(StageParameters):
-    """Where the platform goes: ``cluster`` is made unless ``reuse`` says that it exists already."""
+    """Where the platform goes: ``cluster`` is made unless ``reuse`` says that it exists already.
+
+    ``image_prefix`` stands before the tags of the project's images, which then come from that registry.
+    """
 
     provider: str = "auto"
     cluster: str = "e2e"
     reuse: bool = False
+    image_prefix: str = ""
 
 
 class TestParameters(StageParameters):

@@ -27,12 +27,32 @@ class StageOutcome(msgspec.Struct, omit_defaults=True):
 
 
 class ImageRecord(msgspec.Struct, omit_defaults=True):
-    """One image in the cluster: the reference pods use, its config digest, its size as loaded, where it came from."""
+    """One image in the cluster: the reference pods use, its digest, its size as loaded, where it came from.
+
+    The digest is the config's where the image was loaded, the one that the node pulled where it comes from a registry.
+    """
 
     reference: str
     digest: str = ""
     bytes: int = 0
     source: str = ""  # "built", "cached", "official", "pulled"
+
+
+class ClusterIdentity(msgspec.Struct, omit_defaults=True):
+    """What tells a cluster from another one that a context of the same name may mean later.
+
+    ``server`` is a hash of the API server's URL, which is nobody's business; ``uid`` is that of namespace kube-system,
+    where it may be read.
+    """
+
+    server: str = ""
+    uid: str = ""
+
+    def same_as(self, other: "ClusterIdentity") -> bool:
+        """Whether both may be the same cluster: by uid, else by server; what neither knows is no difference."""
+        if self.uid and other.uid:
+            return self.uid == other.uid
+        return not (self.server and other.server) or self.server == other.server
 
 
 class RunRecord(msgspec.Struct, omit_defaults=True):
@@ -48,7 +68,9 @@ class RunRecord(msgspec.Struct, omit_defaults=True):
     finished: str = ""
     provider: str = ""
     cluster: str = ""
+    identity: ClusterIdentity | None = None  # where the cluster's name alone does not say which one it is
     namespace: str = ""
+    image_prefix: str = ""  # what stands before the tags of the project's own images, where they come from a registry
     parameters: dict[str, Any] = {}
     tools: dict[str, str] = {}  # name -> version: kit, kubernetes, etcd, containerd, python, ...
     images: list[ImageRecord] = []

@@ -12,6 +12,7 @@ from k8s_e2e.base.errors import ExpectationError, UsageError
 from k8s_e2e.base.progress import Progress
 from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.model.profile import FILE_NAME, Profile
+from k8s_e2e.platform.image_prefix import containers
 from k8s_e2e.platform.kube import ApiError, Kube
 
 RENDER_TIMEOUT_S = 60.0
@@ -88,13 +89,7 @@ def replacement(name: str, new: str) -> dict[str, str]:
 
 def images_of(objects: list[Object]) -> list[str]:
     """Return every image that the pods of ``objects`` name, sorted."""
-    found = set()
-    for obj in objects:
-        spec = obj.get("spec") or {}
-        spec = (spec.get("jobTemplate") or {}).get("spec") or spec  # of a CronJob
-        pod = spec if obj["kind"] == "Pod" else (spec.get("template") or {}).get("spec") or {}
-        for container in [*(pod.get("initContainers") or ()), *(pod.get("containers") or ())]:
-            found.add(container["image"])
+    found = {container["image"] for obj in objects for container in containers(obj)}
     return sorted(found)
 
 

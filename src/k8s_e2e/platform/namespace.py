@@ -6,10 +6,10 @@ from typing import Any
 from k8s_e2e.base.errors import EnvironmentFailure, WaitTimeout
 from k8s_e2e.base.progress import Progress
 from k8s_e2e.base.wait import Pending, wait_for
+from k8s_e2e.platform import adoption
 from k8s_e2e.platform.kube import ApiError, Kube
+from k8s_e2e.platform.ownership import LABEL, OURS, RUN_ANNOTATION, is_ours, run_of
 
-LABEL, OURS = "app.kubernetes.io/managed-by", "k8s-e2e"
-RUN_ANNOTATION = "k8s-e2e/run"
 FIELD_MANAGER = "k8s-e2e-namespace"  # not the manifests' one: a Namespace in an overlay must not take our label off
 GONE_TIMEOUT_S = 120.0
 ACCOUNT_TIMEOUT_S = 30.0
@@ -25,9 +25,23 @@ _WORKLOADS = (
 
 
 def belongs_to(kube: Kube, namespace: str, run_id: str) -> bool:
-    """Say whether the namespace is there and was made for run ``run_id``, not for an earlier one."""
+    """Say whether the namespace is there and was made, or adopted, for run ``run_id``, not for an earlier one."""
+    return run_in(kube, namespace) == run_id
+
+
+def run_in(kube: Kube, namespace: str) -> str:
+    """Return the run that is, or left something, in a namespace; nothing if there is none.
+
+    Raises:
+        ApiError: refused or unanswered.
+    """
     found = kube.get("v1", "Namespace", namespace)
-    return found is not None and found["metadata"].get("annotations", {}).get(RUN_ANNOTATION) == run_id
+    if found is None:
+        return ""
+    if is_ours(found):
+        return run_of(found)
+    sign = adoption.marker(kube, namespace)
+    return run_of(sign) if sign else ""
 
 
 def claim(kube: Kube, namespace: str, run_id: str, progress: Progress, *, timeout_s: float = GONE_TIMEOUT_S) -> None:
@@ -60,22 +74,32 @@ def _clear(kube: Kube, namespace: str, progress: Progress, timeout_s: float) -> 
     found = kube.get("v1", "Namespace", namespace)
     if found is None:
         return
-    metadata = found["metadata"]
-    if "deletionTimestamp" not in metadata:
-        if metadata.get("labels", {}).get(LABEL) != OURS:
+    if "deletionTimestamp" not in found["metadata"]:
+        if not is_ours(found):
             message = f"namespace {namespace} is there already and is not ours (no label {LABEL}={OURS})"
             hint = f"`kubectl delete namespace {namespace}` if nobody needs it, or name another one in k8s-e2e.toml"
             raise EnvironmentFailure(message, hint=hint)
-        run = metadata.get("annotations", {}).get(RUN_ANNOTATION, "unknown")
-        progress(f"namespace {namespace} is left over from run {run}: deleting it")
-        _empty(kube, namespace)
-        kube.delete("v1", "Namespace", namespace, uid=metadata["uid"])
+        progress(f"namespace {namespace} is left over from run {run_of(found) or 'unknown'}: deleting it")
     else:
         progress(f"namespace {namespace} is being deleted: waiting until it is gone")
+    delete(kube, found, progress, timeout_s)
+
+
+def delete(kube: Kube, found: dict[str, Any], progress: Progress, timeout_s: float = GONE_TIMEOUT_S) -> None:
+    """Delete a namespace, its pods at once, and wait until it is gone; one that is going is waited for.
+
+    Raises:
+        EnvironmentFailure: it does not go away, and what holds it.
+        ApiError: refused or unanswered.
+    """
+    namespace, uid = found["metadata"]["name"], found["metadata"]["uid"]
+    if "deletionTimestamp" not in found["metadata"]:
+        _empty(kube, namespace)
+        kube.delete("v1", "Namespace", namespace, uid=uid)
 
     def probe() -> Pending | bool:
         live = kube.get("v1", "Namespace", namespace)
-        return live is None or live["metadata"]["uid"] != metadata["uid"] or Pending(_remaining(live))
+        return live is None or live["metadata"]["uid"] != uid or Pending(_remaining(live))
 
     hint = f"`kubectl describe namespace {namespace}` shows what holds it"
     try:

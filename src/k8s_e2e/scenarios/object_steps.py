@@ -1,12 +1,11 @@
 """Steps that compare, apply and delete live Kubernetes objects."""
 
-import base64
-import binascii
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from k8s_e2e.platform import ownership
 from k8s_e2e.platform.kube import ApiError, Kube
 from k8s_e2e.scenarios import http_steps, matching, waiting
 from k8s_e2e.scenarios.loader import labels
@@ -56,14 +55,15 @@ def run_assert(step: AssertStep, world: World) -> Outcome:
 def run_apply(step: ApplyStep, world: World) -> Outcome:
     """Server-side apply the object."""
     obj = step.apply.model_dump(by_alias=True, exclude_unset=True)
-    _learn(obj, world)
+    world.context.cleaner.learn(obj)
     name = f"{step.apply.kind} {step.apply.metadata.name}"
     try:
-        live = world.context.kube.apply(obj, namespace=world.context.namespace)
+        (wanted,) = ownership.marked([obj], world.context.run_id)
+        live = world.context.kube.apply(wanted, namespace=world.context.namespace)
     except ApiError as error:
         return Outcome(passed=False, message=f"{name} was refused: {error}", text=error.message)
     outcome = Outcome(passed=True, message=f"{name} is at generation {live['metadata'].get('generation', 1)}")
-    http_steps.capture(step.capture, live, outcome, what="the object")
+    http_steps.capture(step.capture, live, outcome, what="the object", public=world.shown(live))
     return outcome
 
 
@@ -106,19 +106,6 @@ def _listed(kube: Kube, pattern: Pattern, namespace: str) -> dict[str, Any]:
     )
 
 
-def _learn(obj: Mapping[str, Any], world: World) -> None:
-    """Teach the redactor the values of a Secret."""
-    if obj.get("kind") != "Secret":
-        return
-    for key, value in (obj.get("data") or {}).items():
-        try:
-            world.redactor.add(key, base64.b64decode(value, validate=True).decode("utf-8", "replace"))
-        except (binascii.Error, ValueError):
-            world.redactor.add(key, str(value))
-    for key, value in (obj.get("stringData") or {}).items():
-        world.redactor.add(key, str(value))
-
-
 class _Objects:
     """Looks at the objects of one assert."""
 
@@ -153,7 +140,7 @@ class _Objects:
         self._version = listed["metadata"].get("resourceVersion", "")
         self.found = listed["items"]
         for obj in self.found:
-            _learn(obj, self._world)
+            self._world.context.cleaner.learn(obj)
         matched = [obj for obj in self.found if not self._problems(obj)]
         if self._step.absent:
             return self._absence(matched)
@@ -165,12 +152,18 @@ class _Objects:
             return waiting.Look(right=True, state=f"{self._pattern.kind} {names} is as expected", seen=resting)
         return waiting.Look(right=False, state=self._state(matched, resting))
 
-    def _problems(self, obj: Mapping[str, Any]) -> list[matching.Difference]:
-        problems = matching.differences(self._expected, obj)
+    def _problems(self, obj: Mapping[str, Any], *, shown: bool = False) -> list[matching.Difference]:
+        """Return what keeps ``obj`` from being as expected; ``shown``: fit to be written."""
+        expected, actual = self._side_by_side(obj) if shown else (self._expected, obj)
+        problems = matching.differences(expected, actual)
         where = self._step.where
         if where is not None and not problems and not holds(where, obj):
             problems.append(matching.Difference("where", where, actual=False))
         return problems
+
+    def _side_by_side(self, obj: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Return what is expected and what is there, as both may be shown."""
+        return self._world.shown(self._expected, obj["metadata"]["name"]), self._world.shown(obj)
 
     def _absence(self, matched: list[Mapping[str, Any]]) -> waiting.Look:
         what = subject(self._pattern)
@@ -194,15 +187,16 @@ class _Objects:
         closest = matching.nearest(self._expected, self.found)
         if closest is None:
             return f"there is no {subject(self._pattern)}"
-        return f"{kind} {closest['metadata']['name']}: {matching.summary(self._problems(closest))}"
+        return f"{kind} {closest['metadata']['name']}: {matching.summary(self._problems(closest, shown=True))}"
 
     def outcome(self, ended: waiting.Wait, timeout_s: float) -> Outcome:
         """Make the report of the last look."""
         last = ended.last
+        asked = self._world.shown(self._expected)
         outcome = Outcome(
             passed=ended.right,
             message=last.state,
-            expected={"absent": self._expected} if self._step.absent else self._expected,
+            expected={"absent": asked} if self._step.absent else asked,
             last_seen=last.state,
             hopeless=last.hopeless,
             looks=ended.looks,
@@ -210,15 +204,18 @@ class _Objects:
         )
         if ended.right:
             live = last.seen[0] if last.seen else None
-            outcome.actual = matching.part(self._expected, live) if live else None
-            http_steps.capture(self._step.capture, live, outcome, what="the object")
+            if live:
+                expected, actual = self._side_by_side(live)
+                outcome.actual = matching.part(expected, actual)
+            http_steps.capture(self._step.capture, live, outcome, what="the object", public=self._world.shown(live))
             return outcome
         what = ("no " if self._step.absent else "") + subject(self._pattern)
         near, closest = self._nearest_miss()
         if closest is not None:
-            outcome.actual = matching.part(self._expected, closest)
+            expected, actual = self._side_by_side(closest)
+            outcome.actual = matching.part(expected, actual)
             title = f"{self._pattern.kind} {closest['metadata']['name']}"
-            outcome.diff = matching.diff(self._expected, outcome.actual, title=title)
+            outcome.diff = matching.diff(expected, outcome.actual, title=title)
         head = (
             f"hopeless after {ended.waited_s:.1f} s: {last.hopeless}; waited for {what}"
             if last.hopeless
@@ -240,5 +237,4 @@ class _Objects:
         closest = matching.nearest(self._expected, others[:_NEAREST_OF])
         if closest is None:
             return f"; there is no {self._pattern.kind} at all in namespace {self.namespace}", None
-        _learn(closest, self._world)
         return f"; nearest: {self._pattern.kind} {closest['metadata']['name']}", closest

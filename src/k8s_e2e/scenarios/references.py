@@ -1,7 +1,7 @@
 """`${name}`: what may stand in a scenario file, and putting values in its place.
 
-``${run.id}`` and ``${run.namespace}`` are the run's; every other name is a parameter of a template, a variable of the
-scenario (`vars`) or was captured by an earlier step. ``$${`` is a plain ``${``.
+``${run.id}``, ``${run.namespace}`` and ``${run.image_prefix}`` are the run's; every other name is a parameter of a
+template, a variable of the scenario (`vars`) or was captured by an earlier step. ``$${`` is a plain ``${``.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from k8s_e2e.scenarios import source
 
-RUN = ("run.id", "run.namespace")
+RUN = ("run.id", "run.namespace", "run.image_prefix")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _REFERENCE = re.compile(r"\$(\$\{)|\$\{([^${}]*)\}")
 _VERBATIM = (("script", "run"),)  # a shell has its own `${...}`

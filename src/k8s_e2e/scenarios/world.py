@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from k8s_e2e.base.progress import Progress
 from k8s_e2e.base.redaction import Redactor
 from k8s_e2e.cluster.provider import Cluster
+from k8s_e2e.evidence.secrets import Cleaner
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.profile import Profile
 from k8s_e2e.model.settings import Settings
@@ -35,6 +36,9 @@ class Context:
     run: RunDir
     run_id: str
     settings: Settings
+    cleaner: Cleaner = field(default_factory=Cleaner)
+    """Knows the values of Secrets; what steps show goes through it."""
+    image_prefix: str = ""
 
 
 @dataclass
@@ -53,6 +57,8 @@ class Outcome:
     trace_ids: list[str] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
     captured: dict[str, Any] = field(default_factory=dict)
+    covered: dict[str, Any] = field(default_factory=dict)
+    """Of what was captured from a Secret: what may be written instead."""
     text: str = ""
     waited: bool = False  # in vain: where it got stuck is worth a look
 
@@ -70,6 +76,8 @@ class World:
     progress: Progress
     names: dict[str, Any] = field(default_factory=dict)
     """Captured values and variables."""
+    covered: dict[str, Any] = field(default_factory=dict)
+    """Those captured from Secrets, as they may be written."""
     sent: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Step name -> (trace id, span id) of its last traced request."""
     step_id: str = ""
@@ -88,9 +96,21 @@ class World:
             return self.context.run_id
         if name == "run.namespace":
             return self.context.namespace
+        if name == "run.image_prefix":
+            return self.context.image_prefix
         if name not in self.names:
             raise Unknown(name)
         return self.names[name]
+
+    def shown(self, obj: Any, name: str = "") -> Any:
+        """Return what of an object may be shown: all, but of a Secret no value, which is learnt."""
+        return self.context.cleaner.shown(obj, name)
+
+    def keep(self, outcome: Outcome) -> None:
+        """Take over what a step has captured."""
+        self.names.update(outcome.captured)
+        self.covered = {name: value for name, value in self.covered.items() if name not in outcome.captured}
+        self.covered.update(outcome.covered)
 
     def within(self, asked_s: float | None, default_s: float) -> float:
         """Return how long a step may take: what it asks for, cut at the deadline."""

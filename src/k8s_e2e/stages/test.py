@@ -32,7 +32,8 @@ def test(parameters: TestParameters) -> Table:
         scenarios = loader.load(list(parameters.scenarios or profile.scenarios), profile)
         _browser(scenarios, settings)
         cluster = session.attach(run, settings)
-        run_id = io.load(run.run_json, RunRecord).run_id
+        record = io.load(run.run_json, RunRecord)
+        run_id = record.run_id
         with session.opened(run, cluster, profile, settings) as opened:
             if not namespace.belongs_to(opened.kube, profile.namespace, run_id):
                 message = f"namespace {profile.namespace} of cluster {cluster.name} was not made for run {run_id}"
@@ -49,6 +50,7 @@ def test(parameters: TestParameters) -> Table:
                 run=run,
                 run_id=run_id,
                 settings=settings,
+                image_prefix=record.image_prefix,
             )
             results = engine.run(scenarios, context, journal.progress)
         _judge(results)

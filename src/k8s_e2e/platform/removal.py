@@ -1,0 +1,259 @@
+"""Taking out of somebody else's cluster what one run put in, and nothing else.
+
+Nothing needs to be remembered: what the kit applied bears its label and the run. Order matters. Custom resources go
+first, while their operator is there to let go of them; then the workloads that might make them anew; then the rest;
+the namespace and the CRD only if the kit made them.
+"""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from k8s_e2e.base.errors import EnvironmentFailure, WaitTimeout
+from k8s_e2e.base.progress import Progress
+from k8s_e2e.base.wait import Pending, wait_for
+from k8s_e2e.model.profile import Profile
+from k8s_e2e.platform import adoption, crds, namespace
+from k8s_e2e.platform.kube import ApiError, Kube, Resource
+from k8s_e2e.platform.ownership import SELECTOR, run_of, title
+
+CUSTOM_TIMEOUT_S = 60.0
+OBJECTS_TIMEOUT_S = 60.0
+CRD_TIMEOUT_S = 30.0
+WORKERS = 16
+_LOOK_S = 0.3
+_TOLD = 5
+_FORBIDDEN = (401, 403)
+_NOT_LISTED = (404, 405)
+_WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "CronJob", "Job", "ReplicaSet", "Pod")
+_OWNED = {*_WORKLOADS, "Service", "ConfigMap", "Secret", "PersistentVolumeClaim", "Ingress"}
+_PASSING = ("Event", "EndpointSlice", "Endpoints", "ControllerRevision")  # the cluster's own, and it tidies them up
+
+Object = dict[str, Any]
+
+
+def remove(kube: Kube, profile: Profile, run_id: str, progress: Progress) -> list[str]:
+    """Remove everything of run ``run_id`` and return what could not be removed, a line each.
+
+    Raises:
+        ApiError: the API server refuses to say what there is, or does not answer.
+    """
+    return _Removal(kube, profile, run_id, progress).work()
+
+
+class _Removal:
+    """One removal: what its parts share."""
+
+    def __init__(self, kube: Kube, profile: Profile, run_id: str, progress: Progress) -> None:
+        self._kube = kube
+        self._profile = profile
+        self._space = profile.namespace
+        self._run_id = run_id
+        self._progress = progress
+        self._left: dict[str, None] = {}
+        self._hidden: set[str] = set()
+        self._served: list[Resource] = []
+
+    def work(self) -> list[str]:
+        self._served = self._kube.discover()
+        if namespace.run_in(self._kube, self._space) != self._run_id:
+            self._progress(f"nothing of run {self._run_id} is in namespace {self._space}")
+        else:
+            self._progress(f"removing what run {self._run_id} made in namespace {self._space}")
+            self._remove_custom()
+            self._remove_namespaced()
+        self._remove_cluster_wide()
+        self._remove_crds()
+        return list(self._left)
+
+    # custom resources
+
+    def _remove_custom(self) -> None:
+        """Remove all custom resources; if there were any, also what would make them anew, and those that it made."""
+        if not self._custom_gone():
+            return
+        operator = self._operator()
+        if operator is None:
+            return
+        others = [obj for obj in self._of_run() if obj["kind"] in _WORKLOADS and obj["metadata"]["uid"] != operator]
+        self._delete_and_wait(others)
+        self._custom_gone()
+
+    def _custom_gone(self) -> bool:
+        """Delete every custom resource of the namespace and wait; returns whether there were any."""
+        found = [
+            item
+            for custom in self._profile.custom_resources
+            for item in self._listed(custom.api_version, custom.kind, self._space)
+        ]
+        for item in found:
+            self._delete(item)
+        self._await_gone(found, CUSTOM_TIMEOUT_S)
+        return bool(found)
+
+    def _operator(self) -> str | None:
+        """Return the uid of the workload behind the operator's Service."""
+        source = self._profile.operator
+        service = self._kube.get("v1", "Service", source.service, self._space) if source else None
+        selector = ((service or {}).get("spec") or {}).get("selector")
+        if not selector:
+            return None
+        for obj in self._of_run():
+            template = (obj.get("spec") or {}).get("template") or {}
+            labels = (template.get("metadata") or {}).get("labels") or {}
+            if obj["kind"] in _WORKLOADS and selector.items() <= labels.items():
+                return str(obj["metadata"]["uid"])
+        return None
+
+    # what bears our label
+
+    def _remove_namespaced(self) -> None:
+        found = self._kube.get("v1", "Namespace", self._space)
+        if found and run_of(found) == self._run_id:
+            try:
+                namespace.delete(self._kube, found, self._progress)
+            except (ApiError, EnvironmentFailure) as error:
+                self._left[f"Namespace/{self._space}: {error}"] = None
+            return
+        sign = adoption.marker(self._kube, self._space)
+        since = str(sign["metadata"]["creationTimestamp"]) if sign else ""
+        self._delete_and_wait(obj for obj in self._of_run() if obj["metadata"]["name"] != adoption.MARKER)
+        if sign and not self._left:
+            self._tell_strangers(since)
+            self._delete(sign)
+
+    def _of_run(self) -> list[Object]:
+        """Return what bears the run in our namespace, of every kind that may be listed."""
+        return [obj for obj in self._everything(self._space, SELECTOR) if run_of(obj) == self._run_id]
+
+    def _remove_cluster_wide(self) -> None:
+        found = [
+            obj
+            for obj in self._everything("", SELECTOR)
+            if run_of(obj) == self._run_id and obj["kind"] not in ("Namespace", crds.KIND)
+        ]
+        self._delete_and_wait(found)
+
+    def _remove_crds(self) -> None:
+        kinds = {f"{custom.plural}.{custom.group}": custom for custom in self._profile.custom_resources}
+        for crd in self._listed(crds.API_VERSION, crds.KIND, "", SELECTOR):
+            custom = kinds.get(crd["metadata"]["name"])
+            if run_of(crd) != self._run_id:
+                continue
+            if custom and (others := self._listed(custom.api_version, custom.kind, "")):
+                spaces = sorted({item["metadata"].get("namespace", "") for item in others})
+                self._progress(f"CRD {crd['metadata']['name']} stays: {custom.kind}s are left in {', '.join(spaces)}")
+                continue
+            if custom and custom.kind in self._hidden:
+                self._left[f"{title(crd)}: whether {custom.kind}s are left in other namespaces may not be read"] = None
+                continue
+            self._delete(crd)
+            self._await_gone([crd], CRD_TIMEOUT_S)
+
+    def _tell_strangers(self, since: str) -> None:
+        """Say what came into the namespace during the run, and neither bears our label nor has gone with it."""
+        strangers = [
+            title(obj)
+            for obj in self._everything(self._space)
+            if obj["metadata"].get("creationTimestamp", "") >= since
+            and obj["kind"] not in _PASSING
+            and obj["metadata"]["name"] != adoption.MARKER
+            and "deletionTimestamp" not in obj["metadata"]
+        ]
+        if strangers:
+            self._progress(f"not made by the kit, and left in namespace {self._space}: {', '.join(sorted(strangers))}")
+
+    # deleting and waiting
+
+    def _delete_and_wait(self, objects: Iterable[Object]) -> None:
+        doomed = list(objects)
+        for obj in doomed:
+            self._delete(obj)
+        self._await_gone(doomed, OBJECTS_TIMEOUT_S)
+
+    def _delete(self, obj: Mapping[str, Any]) -> None:
+        metadata = obj["metadata"]
+        try:
+            self._kube.delete(
+                obj["apiVersion"], obj["kind"], metadata["name"], metadata.get("namespace", ""), uid=metadata["uid"]
+            )
+        except ApiError as error:
+            self._left[f"{title(obj)}: {error}"] = None
+
+    def _await_gone(self, doomed: Iterable[Object], timeout_s: float) -> None:
+        """Wait until objects and all that hangs on them, by their owners, are gone; who stays is noted."""
+        refused = tuple(line.partition(":")[0] for line in self._left)
+        roots = {obj["metadata"]["uid"]: obj for obj in doomed if title(obj) not in refused}
+        if not roots:
+            return
+        kinds = {(obj["apiVersion"], obj["kind"]) for obj in roots.values()}
+        still: list[Object] = []
+
+        def probe() -> Pending | bool:
+            still[:] = self._still_there(roots, kinds)
+            more = f" and {len(still) - _TOLD} more" if len(still) > _TOLD else ""
+            return not still or Pending(", ".join(map(_state, still[:_TOLD])) + more)
+
+        try:
+            wait_for("them to be gone", probe, timeout_s=timeout_s, interval_s=_LOOK_S, on_state=self._waiting)
+        except WaitTimeout:
+            for obj in still:
+                self._left[f"{_state(obj)}: still there after {timeout_s:g} s"] = None
+
+    def _still_there(self, roots: Mapping[str, Object], kinds: set[tuple[str, str]]) -> list[Object]:
+        """Return what is left of ``roots`` and of what they own, directly or not."""
+        here = [obj for pair in sorted(kinds) for obj in self._listed(*pair, _common(roots.values()))]
+        found = [obj for obj in here if obj["metadata"]["uid"] in roots]
+        if not any(obj["metadata"].get("namespace") for obj in roots.values()):
+            return found
+        owned, grown = set(roots), True
+        rest = self._everything(self._space, only=_OWNED)
+        while grown:
+            fresh = [obj for obj in rest if obj["metadata"]["uid"] not in owned and _owners(obj) & owned]
+            owned |= {obj["metadata"]["uid"] for obj in fresh}
+            found += fresh
+            grown = bool(fresh)
+        return found
+
+    def _waiting(self, state: str) -> None:
+        self._progress(f"waiting until they are gone: {state}")
+
+    # listing
+
+    def _everything(self, space: str, selector: str = "", *, only: set[str] | None = None) -> list[Object]:
+        """List every kind of the namespace, or (no ``space``) every cluster-scoped one, that may be listed."""
+        kinds: dict[tuple[str, str], Resource] = {}
+        for resource in self._served:
+            if resource.namespaced == bool(space) and {"list", "delete"} <= set(resource.verbs):
+                kinds.setdefault((resource.group, resource.plural), resource)
+        wanted = [resource for resource in kinds.values() if only is None or resource.kind in only]
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="list") as pool:
+            lists = pool.map(lambda one: self._listed(one.api_version, one.kind, space, selector), wanted)
+            return [obj for found in lists for obj in found]
+
+    def _listed(self, api_version: str, kind: str, space: str, selector: str = "") -> list[Object]:
+        """List one kind; one that may not be listed is remembered, and has nothing of ours: applying it was refused."""
+        try:
+            found: list[Object] = self._kube.list(api_version, kind, space, selector=selector)["items"]
+        except ApiError as error:
+            if error.status in _FORBIDDEN:
+                self._hidden.add(kind)
+            elif error.status not in _NOT_LISTED:
+                raise
+            return []
+        return found
+
+
+def _owners(obj: Mapping[str, Any]) -> set[str]:
+    return {reference.get("uid", "") for reference in obj["metadata"].get("ownerReferences") or ()}
+
+
+def _common(objects: Iterable[Mapping[str, Any]]) -> str:
+    """Return the namespace that all of them are in; nothing where they are in several, or in none."""
+    spaces = {obj["metadata"].get("namespace", "") for obj in objects}
+    return spaces.pop() if len(spaces) == 1 else ""
+
+
+def _state(obj: Mapping[str, Any]) -> str:
+    held = obj["metadata"].get("finalizers")
+    return title(obj) + (f" (held by {', '.join(held)})" if held else "")
