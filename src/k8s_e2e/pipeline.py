@@ -71,6 +71,7 @@ def run(request: Request, settings: Settings, progress: Progress) -> RunRecord:
                     continue
                 _stage(name, run_dir, request, settings, progress)
                 if name == "collect":
+                    _end_recording(run_dir, request, settings, progress)
                     left = _leave(run_dir, request, settings, progress)
         except BaseException as error:
             with _signals_wait():
@@ -171,6 +172,15 @@ def _kept(record: RunRecord, request: Request, *, failed: bool) -> bool:
     )
 
 
+def _end_recording(run_dir: RunDir, request: Request, settings: Settings, progress: Progress) -> None:
+    """See to it that nothing is recorded any more, whatever became of stage collect."""
+    record = io.load(run_dir.run_json, RunRecord)
+    try:
+        recorder.stop(run_dir, settings, forget=not _kept(record, request, failed=exit_code(record) != 0))
+    except (KitError, OSError) as error:
+        progress(f"the recorder: {error}")
+
+
 def _leave(run_dir: RunDir, request: Request, settings: Settings, progress: Progress) -> int:
     """Remove the cluster, or say how to; return the exit code that this alone would give."""
     record = io.load(run_dir.run_json, RunRecord)
@@ -221,7 +231,7 @@ def _stop(run_dir: RunDir, request: Request, settings: Settings, progress: Progr
         report.minimal(run_dir, str(why))
         progress(f"what there is: {run_dir.report}")
     with contextlib.suppress(*told):
-        recorder.stop(run_dir, settings)
+        _end_recording(run_dir, request, settings, progress)
     try:
         _leave(run_dir, request, settings, progress)
     except (*told, subprocess.SubprocessError) as error:

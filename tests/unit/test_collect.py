@@ -1,18 +1,28 @@
-"""Collecting again: what was sealed stays, unless something is left to collect."""
+"""Collecting when little or nothing answers, and again: all that there is gets sealed; what was sealed stays."""
 
 import fcntl
+import http.server
+import json
+import threading
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from k8s_e2e.base import clock, files
 from k8s_e2e.cli import cli
+from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.evidence import manifest, recorder
-from k8s_e2e.model.evidence import Part
+from k8s_e2e.model import io
+from k8s_e2e.model.evidence import Manifest, Part
 from k8s_e2e.model.layout import RunDir
+from k8s_e2e.model.parameters import CollectParameters
 from k8s_e2e.model.run import RunRecord, StageOutcome
 from k8s_e2e.model.settings import Settings
+from k8s_e2e.stages import collect as stage
 from k8s_e2e.stages.collect import complete_seal
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -77,3 +87,92 @@ def test_a_run_that_is_being_recorded_is_collected(run, settings):
         fcntl.flock(held, fcntl.LOCK_EX)
         assert complete_seal(run, settings) is None
     assert complete_seal(run, settings) is not None
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """An API server that is starting: it refuses ``server.refused`` requests, then knows a namespace of nobody."""
+
+    def do_GET(self):
+        """Answer."""
+        ready = self.server.refused <= 0
+        self.server.refused -= 1
+        body = {"kind": "Namespace", "metadata": {"name": "n"}} if ready else {"kind": "Status", "message": "starting"}
+        self.send_response(200 if ready and self.path.count("/") == 4 else 404 if ready else 503)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_):
+        """Stay quiet."""
+
+
+@pytest.fixture
+def api(tmp_path, settings, monkeypatch):
+    """An API server that a run's cluster has, and the kit waits for it only a moment."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.refused = 0
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        config = {
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+            "users": [{"name": "u", "user": {}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "x",
+        }
+        files.write_json(tmp_path / "kubeconfig", config)
+        cluster = Cluster(name="c", provider="local", kubeconfig=tmp_path / "kubeconfig", kubectl=Path("/nowhere"))
+        monkeypatch.setattr(stage.session, "attach", lambda *_: cluster)
+        monkeypatch.setattr(stage, "ANSWER_TIMEOUT_S", 0.3)
+        yield server
+        server.shutdown()
+
+
+def collected(run):
+    """Run the stage; return status by part of the seal."""
+    stage.collect(CollectParameters(run_dir=str(run.root), profile=str(ROOT / "k8s-e2e.toml")))
+    return {part.name: part.status for part in io.load(run.manifest, Manifest).parts}
+
+
+def test_an_api_server_that_is_starting_is_waited_for(run, api, monkeypatch):
+    """A request that fails once does not cost the evidence."""
+    run.manifest.unlink()
+    monkeypatch.setattr(stage, "ANSWER_TIMEOUT_S", 60.0)
+    api.refused = 2
+    assert collected(run) == {"namespace": "skipped", "recorder": "ok"}
+
+
+def test_without_an_answer_what_there_is_gets_sealed(run, api):
+    """An API server that stays away is a failed part, as a cluster that is gone."""
+    run.manifest.unlink()
+    api.refused = 10**9
+    assert collected(run) == {"namespace": "failed", "recorder": "ok"}
+    assert "starting" in io.load(run.manifest, Manifest).parts[0].error
+    assert manifest.verify(run) == []
+
+
+def test_without_an_answer_an_earlier_seal_stays(run, api):
+    """What was collected before is not replaced by nothing."""
+    manifest.seal(run, [Part(name="events", status="failed", duration_s=0.1, error="timed out")], "run-1")
+    before = run.manifest.read_bytes()
+    api.refused = 10**9
+    assert collected(run) == {"events": "failed"}
+    assert run.manifest.read_bytes() == before
+
+
+def test_an_earlier_seal_goes_if_the_run_went_on(run, api):
+    """The old seal does not hold for the results of a test that ran since: they are sealed with what there is."""
+    record = io.load(run.run_json, RunRecord)
+    record.put(StageOutcome(name="test", status="failed", started=clock.now(), duration_s=1.0))
+    files.write_json(run.run_json, record)
+    files.write(run.results, "{}")
+    api.refused = 10**9
+    assert collected(run) == {"namespace": "failed", "recorder": "ok"}
+    assert manifest.verify(run) == []
+
+
+def test_a_defect_in_one_part_does_not_cost_the_seal(run, api, monkeypatch):
+    """Whatever is raised by the export of traces: the part fails, the others are done, all is sealed."""
+    run.manifest.unlink()
+    monkeypatch.setattr(stage.namespace, "belongs_to", lambda *_: True)
+    monkeypatch.setattr(stage.gate, "export", lambda *_: {}["no such key"])
+    statuses = collected(run)
+    assert statuses["traces"] == "failed"
+    assert statuses["container-logs"] == "ok"

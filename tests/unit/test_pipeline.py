@@ -30,6 +30,7 @@ class Fakes:
         self.removed: list[str] = []
         self.down_fails = False
         self.down_is_cut = 0
+        self.forgotten: list[bool] = []
 
     def run(self, name, values, run_dir, *, settings=None):
         self.ran.append(name)
@@ -48,6 +49,10 @@ class Fakes:
         if name == "nosuch":
             raise EnvironmentFailure("there is no cluster nosuch")
 
+    def stop_recorder(self, run_dir, settings, *, forget):
+        assert not self.removed  # while it is recorded, a cluster is there
+        self.forgotten.append(forget)
+
     def down(self, name, *, progress):
         if self.down_fails:
             raise EnvironmentFailure("a mount is left")
@@ -63,7 +68,7 @@ def fakes(monkeypatch):
     fakes = Fakes()
     monkeypatch.setattr(pipeline.notebooks, "run", fakes.run)
     monkeypatch.setattr(pipeline, "get_provider", lambda *_: fakes)
-    monkeypatch.setattr(pipeline.recorder, "stop", lambda *_: None)
+    monkeypatch.setattr(pipeline.recorder, "stop", fakes.stop_recorder)
     return fakes
 
 
@@ -84,6 +89,21 @@ def test_all_stages_run_and_the_own_cluster_goes(fakes, run):
     assert fakes.ran == ["deploy", "test", "collect", "trace-analysis", "report"]
     assert record.exit_code == 0
     assert fakes.removed == [f"run-{record.run_id}"]
+
+
+def test_nothing_is_recorded_after_collect(fakes, run):
+    """The recorder ends before any report is made, also if stage collect broke; a kept cluster keeps its salt."""
+    fakes.fail = {"collect": 5}
+    run(keep_on_failure=True)
+    assert fakes.forgotten == [False]
+    run(first="collect")
+    assert fakes.forgotten == [False, False]
+
+
+def test_a_recorder_of_a_cluster_that_goes_is_forgotten(fakes, run):
+    """Nothing of a run stays in the state directory once its cluster is gone."""
+    run()
+    assert fakes.forgotten == [True]
 
 
 def test_what_always_runs_runs(fakes, run):
@@ -156,7 +176,7 @@ def test_a_stop_between_a_stage_and_the_next_is_heard(fakes, run, monkeypatch):
 def test_a_recorder_that_will_not_stop_does_not_keep_the_cluster(fakes, run, monkeypatch):
     """Each part of the tidying is tried, whatever became of the one before."""
 
-    def stuck(*_):
+    def stuck(*_, **__):
         raise EnvironmentFailure("the recorder did not end")
 
     monkeypatch.setattr(pipeline.recorder, "stop", stuck)

@@ -87,8 +87,10 @@ def drain(run: RunDir, settings: Settings, *, timeout_s: float = 15.0) -> bool:
     return _end(run, settings, signal.SIGUSR1, timeout_s)
 
 
-def stop(run: RunDir, settings: Settings, *, timeout_s: float = 5.0) -> bool:
-    """End the recorder at once, what it has seen written out, and forget it. Returns whether there was one.
+def stop(run: RunDir, settings: Settings, *, forget: bool = True, timeout_s: float = 5.0) -> bool:
+    """End the recorder at once, what it has seen written out. Returns whether there was one.
+
+    ``forget`` also removes its directory with the run's salt: for a run of which no more will be collected.
 
     Raises:
         RecorderFailed: it did not end in time, and was killed; what it had seen is on disk.
@@ -96,7 +98,8 @@ def stop(run: RunDir, settings: Settings, *, timeout_s: float = 5.0) -> bool:
     try:
         return _end(run, settings, signal.SIGTERM, timeout_s)
     finally:
-        shutil.rmtree(place(run, settings), ignore_errors=True)
+        if forget:
+            shutil.rmtree(place(run, settings), ignore_errors=True)
 
 
 def _launch(state: Path, lock: int) -> int:

@@ -1,23 +1,30 @@
 """Stage collect: everything observed is gathered, then sealed by `manifest.json`."""
 
+import contextlib
 import time
-from collections.abc import Callable
 
 from k8s_e2e.base import journal
 from k8s_e2e.base.errors import KitError
+from k8s_e2e.base.files import DiskFull
+from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.evidence import collector, manifest, recorder
+from k8s_e2e.evidence.parts import Parts
 from k8s_e2e.model import io
-from k8s_e2e.model.evidence import Manifest, Part
+from k8s_e2e.model.evidence import Manifest
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.parameters import CollectParameters
 from k8s_e2e.model.profile import Profile, load_profile
 from k8s_e2e.model.run import RunRecord
 from k8s_e2e.model.settings import Settings, load_settings
 from k8s_e2e.platform import namespace
+from k8s_e2e.platform.kube import ApiError, Kube
 from k8s_e2e.stages import session
 from k8s_e2e.stages.outcome import recorded
 from k8s_e2e.stages.table import Table
 from k8s_e2e.traces import gate
+
+ANSWER_TIMEOUT_S = 20.0  # an API server that restarts is back by then
+_REFUSALS = range(400, 500)
 
 
 def collect(parameters: CollectParameters) -> Table:
@@ -43,11 +50,17 @@ def complete_seal(run: RunDir, settings: Settings) -> Manifest | None:
     Raises:
         UsageError: `run.json` or the seal cannot be read.
     """
+    sealed = _last_seal(run, settings)
+    return None if sealed is None or any(part.status == "failed" for part in sealed.parts) else sealed
+
+
+def _last_seal(run: RunDir, settings: Settings) -> Manifest | None:
+    """Return the seal of a run to which nothing was added since."""
     if not run.manifest.exists() or recorder.alive(run, settings):
         return None
     sealed, record = io.load(run.manifest, Manifest), io.load(run.run_json, RunRecord)
     since = [stage for name in ("deploy", "test") if (stage := record.stage(name)) and stage.started > sealed.sealed]
-    return None if since or any(part.status == "failed" for part in sealed.parts) else sealed
+    return None if since else sealed
 
 
 def _collect(run: RunDir, profile: Profile, settings: Settings) -> Manifest:
@@ -58,43 +71,66 @@ def _collect(run: RunDir, profile: Profile, settings: Settings) -> Manifest:
     try:
         cluster = session.attach(run, settings)
     except KitError as error:
-        if run.manifest.exists():  # collected before; the cluster is gone, what was sealed is not
-            journal.progress(f"what was collected stays as it is: {error.message}")
-            return io.load(run.manifest, Manifest)
-        journal.progress(f"nothing to collect from: {error.message}")
-        lost = Part(name="cluster", status="failed", duration_s=time.monotonic() - began, error=str(error))
-        drained = _part("recorder", lambda: int(recorder.drain(run, settings)))
-        return manifest.seal(run, [lost, drained], io.load(run.run_json, RunRecord).run_id)
+        return _without(run, settings, "cluster", began, error)
     run_id = io.load(run.run_json, RunRecord).run_id
-    with session.opened(run, cluster, profile, settings) as opened:
-        if not namespace.belongs_to(opened.kube, profile.namespace, run_id):
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = stack.enter_context(session.opened(run, cluster, profile, settings))
+            ours = _belongs(opened.kube, profile.namespace, run_id)
+        except DiskFull:
+            raise
+        except (KitError, OSError) as error:
+            return _without(run, settings, "namespace", began, error)
+        if not ours:
             why = f"namespace {profile.namespace} was never made for this run; what is in it is not this run's"
-            if run.manifest.exists():  # collected before another run deployed there
-                journal.progress(f"what was collected stays as it is: {why}")
-                return io.load(run.manifest, Manifest)
-            lost = Part(name="namespace", status="skipped", duration_s=time.monotonic() - began, error=why)
-            drained = _part("recorder", lambda: int(recorder.drain(run, settings)))
-            return manifest.seal(run, [lost, drained], run_id)
-        census = []
+            return _without(run, settings, "namespace", began, why)
+        parts = Parts()
         if profile.traces is None:
             journal.progress("no traces: the profile has no [traces]")
         else:  # spans arrive late, so they are asked for first: a namespace without its Jaeger cannot be asked again
-            census.append(
-                _part(
-                    "traces", lambda: len(gate.export(run, opened.requester, profile, settings, journal.progress).data)
-                )
+            parts.do(
+                "traces", lambda: len(gate.export(run, opened.requester, profile, settings, journal.progress).data)
             )
         collected = collector.collect(
             run, cluster, profile.namespace, profile, opened.requester, settings, journal.progress
         )
     # The collector has drained the recorder, and so ended it: what is sealed is written no more.
-    return manifest.seal(run, [*census, *collected.parts], run_id)
+    return manifest.seal(run, [*parts.all(), *collected.parts], run_id)
 
 
-def _part(name: str, work: Callable[[], int | None]) -> Part:
-    began = time.monotonic()
-    try:
-        rows = work()
-    except KitError as error:
-        return Part(name=name, status="failed", duration_s=time.monotonic() - began, error=str(error))
-    return Part(name=name, status="ok", duration_s=time.monotonic() - began, rows=rows)
+def _belongs(kube: Kube, name: str, run_id: str) -> bool:
+    """Say whether namespace ``name`` is the run's; an API server that does not answer just now is asked again.
+
+    Raises:
+        ApiError: it refused.
+        WaitTimeout: it did not answer for `ANSWER_TIMEOUT_S`.
+    """
+
+    def probe() -> bool | Pending:
+        try:
+            return namespace.belongs_to(kube, name, run_id)
+        except ApiError as error:
+            if error.status in _REFUSALS:
+                raise
+            return Pending(str(error))
+
+    return wait_for(
+        f"the API server to show namespace {name}",
+        probe,
+        timeout_s=ANSWER_TIMEOUT_S,
+        interval_s=0.5,
+        on_state=journal.progress,
+    )
+
+
+def _without(run: RunDir, settings: Settings, what: str, began: float, why: Exception | str) -> Manifest:
+    """Seal what there is, as ``what`` cannot be collected from; a seal of all that there is already stays."""
+    told = why.message if isinstance(why, KitError) else str(why)
+    if sealed := _last_seal(run, settings):
+        journal.progress(f"what was collected stays as it is: {told}")
+        return sealed
+    journal.progress(f"nothing to collect from: {told}")
+    parts = Parts()
+    parts.add(what, "skipped" if isinstance(why, str) else "failed", began, error=str(why))
+    parts.do("recorder", lambda: int(recorder.drain(run, settings)))  # what is sealed must be written no more
+    return manifest.seal(run, parts.all(), io.load(run.run_json, RunRecord).run_id)
