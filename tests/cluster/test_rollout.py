@@ -145,3 +145,25 @@ def test_a_deadline_that_passes_says_where_it_hangs(kube, namespace, deploy):
         wait_rollout(kube, namespace, timeout_s=4, progress=print)
     assert "is not scheduled: 0/1 nodes are available" in raised.value.last
     assert raised.value.last.startswith("app: 0/1 available: pod app-")
+
+
+def test_sets_are_waited_for_where_the_platform_has_some(kube, namespace, pause_image):
+    """A StatefulSet and a DaemonSet end the wait when they are available; one without its image ends it at once."""
+
+    def apply(kind, image, **spec):
+        labels = {"app": kind.lower()}
+        container = {"name": "main", "image": image, "imagePullPolicy": "Never"}
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+        spec = {"selector": {"matchLabels": labels}, "template": template, **spec}
+        meta = {"name": kind.lower()}
+        kube.apply({"apiVersion": "apps/v1", "kind": kind, "metadata": meta, "spec": spec}, namespace=namespace)
+
+    kinds = {"StatefulSet", "DaemonSet"}
+    apply("StatefulSet", pause_image, serviceName="store")
+    apply("DaemonSet", pause_image)
+    told: list[str] = []
+    wait_rollout(kube, namespace, timeout_s=60, progress=told.append, kinds=kinds)
+    assert {"statefulset: 1/1 available", "daemonset: 1/1 available"} <= set(told)
+    apply("StatefulSet", "example.test/absent:1", serviceName="store")
+    with pytest.raises(RolloutFailed, match=r"statefulset: 0/1 available: pod statefulset-0 is ErrImageNeverPull"):
+        wait_rollout(kube, namespace, timeout_s=60, progress=print, kinds=kinds)

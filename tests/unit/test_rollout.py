@@ -1,6 +1,9 @@
 """Which Deployments count as rolled out, what is said of the others, and which states end a wait."""
 
-from k8s_e2e.platform.rollout import describe_pod, hopeless, rollout_state
+import pytest
+
+from k8s_e2e.platform.pod_state import describe_pod, hopeless
+from k8s_e2e.platform.rollout import rollout_state, set_state
 
 START = "2026-01-02T03:04:05Z"
 NOW_S = 1767323105.0  # a minute after START
@@ -247,3 +250,50 @@ def test_a_finished_init_container_is_no_trouble():
     """What has done its part is passed over."""
     finished = {"name": "init", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
     assert describe_pod(pod(initContainerStatuses=[finished])) == "pod operator-abc is Pending"
+
+
+def stateful_set(*, strategy="RollingUpdate", **status):
+    """A StatefulSet of two replicas."""
+    spec = {"replicas": 2, "updateStrategy": {"type": strategy}}
+    meta = {"name": "store", "uid": "s", "generation": 2}
+    return {"kind": "StatefulSet", "metadata": meta, "spec": spec, "status": {"observedGeneration": 2, **status}}
+
+
+def daemon_set(wanted, updated, available):
+    """A DaemonSet on some nodes."""
+    status = {"desiredNumberScheduled": wanted, "updatedNumberScheduled": updated, "numberAvailable": available}
+    meta = {"name": "agent", "uid": "a", "generation": 1}
+    return {"kind": "DaemonSet", "metadata": meta, "spec": {}, "status": {"observedGeneration": 1, **status}}
+
+
+@pytest.mark.parametrize(
+    ("workload", "done"),
+    [
+        (stateful_set(updatedReplicas=2, availableReplicas=2), True),
+        (stateful_set(updatedReplicas=1, availableReplicas=2), False),
+        (stateful_set(updatedReplicas=2, availableReplicas=1), False),
+        (stateful_set(updatedReplicas=2, availableReplicas=2, observedGeneration=1), False),
+        (stateful_set(updatedReplicas=0, availableReplicas=2, strategy="OnDelete"), True),
+        (daemon_set(1, 1, 1), True),
+        (daemon_set(2, 2, 1), False),
+        (daemon_set(2, 1, 2), False),
+        (daemon_set(0, 0, 0), True),
+    ],
+)
+def test_a_set_is_done_when_all_its_pods_are_new_and_available(workload, done):
+    """StatefulSets and DaemonSets count by their own numbers; what nobody replaces may be old."""
+    assert set_state(workload, [], now_s=NOW_S).done is done
+
+
+def test_a_set_whose_pod_cannot_start_is_hopeless():
+    """The pod and the reason are named, as of a Deployment."""
+    lost = pod(waiting("ErrImageNeverPull", "absent"), name="store-0", owner="s")
+    state = set_state(stateful_set(updatedReplicas=1), [lost], now_s=NOW_S)
+    assert state.hopeless == "store: 0/2 available: pod store-0 is ErrImageNeverPull: absent"
+
+
+def test_a_set_says_where_it_hangs():
+    """A pod that is not ready yet is no reason to give up."""
+    state = set_state(stateful_set(updatedReplicas=1), [pod(name="store-0", owner="s")], now_s=NOW_S)
+    assert (state.done, state.hopeless) == (False, "")
+    assert "pod store-0 is Pending" in state.words

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from k8s_e2e.model.profile import Profile
+from k8s_e2e.platform import rollout
 from k8s_e2e.platform.kube import Kube
 
 WORKERS = 16
@@ -93,7 +94,8 @@ def needed(
     for obj in applied:
         kind = kind_of(obj["apiVersion"], obj["kind"], names, obj)
         space = str(obj["metadata"].get("namespace") or profile.namespace) if kind.namespaced else ""
-        found += _each(("get", *APPLY, *REMOVE), kind.group, kind.plural, space)
+        watched = ("watch",) if obj["kind"] in rollout.SETS else ()
+        found += _each(("get", *APPLY, *REMOVE, *watched), kind.group, kind.plural, space)
         found += _granted(obj, space)
         if kind == Kind(_EXTENSIONS, "customresourcedefinitions", namespaced=False):
             # Is any left in another namespace? Only then the CRD may not go.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from k8s_e2e.platform import rollout
+from k8s_e2e.platform import pod_state, rollout
 from k8s_e2e.platform.kube import ApiError, Kube
 
 AGREE_OWN = 2  # looks, for objects that the step itself names
@@ -39,7 +39,7 @@ class Outlook:
         if not pods:
             return ""
         events = self._kube.list("v1", "Event", self._namespace)["items"]
-        found = (rollout.hopeless(dict(pod), events, now_s=time.time()) for pod in pods)
+        found = (pod_state.hopeless(dict(pod), events, now_s=time.time()) for pod in pods)
         return next((reason for reason in found if reason), "")
 
     def _deployments(self, only: list[Mapping[str, Any]] | None) -> str:

@@ -8,7 +8,7 @@ from k8s_e2e.base.text import one_line
 from k8s_e2e.model.profile import Station, StationObjects, StationRequest
 from k8s_e2e.platform.http import Unanswered
 from k8s_e2e.platform.kube import ApiError
-from k8s_e2e.platform.rollout import describe_pod
+from k8s_e2e.platform.pod_state import describe_pod
 from k8s_e2e.scenarios import http_steps, references
 from k8s_e2e.scenarios.loader import labels
 from k8s_e2e.scenarios.values import holds, search

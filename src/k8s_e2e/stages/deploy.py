@@ -123,8 +123,13 @@ def _platform(
         recorder.start(run, cluster, profile.namespace, profile, settings)
         try:
             manifests.apply_all(kube, marked, profile.namespace, progress=journal.progress)
-            timeout_s = settings.rollout_timeout_s
-            rollout.wait_rollout(kube, profile.namespace, timeout_s=timeout_s, progress=journal.progress)
+            rollout.wait_rollout(
+                kube,
+                profile.namespace,
+                timeout_s=settings.rollout_timeout_s,
+                progress=journal.progress,
+                kinds={obj["kind"] for obj in marked},
+            )
         finally:
             if cluster.shared:
                 _note_images(run, kube, profile.namespace)

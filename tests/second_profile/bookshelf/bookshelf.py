@@ -37,7 +37,7 @@ def send(method: str, path: str, body: Any = None, *, timeout_s: float = 10.0) -
 def write(action: str, kind: str, path: str, body: Any = None) -> None:
     """Do one write, and tell it on one line of JSON: where k8s-e2e reads the operator's actions."""
     began = time.monotonic()
-    told: dict[str, Any] = {"event": "operator.action", "time": datetime.now(UTC).isoformat(), "action": action}
+    told: dict[str, Any] = {"event": "operator.action", "action": action}
     told |= {"resource_kind": kind, "resource_name": path.partition("?")[0].removesuffix("/status").rpartition("/")[2]}
     try:
         with send("DELETE" if action == "Delete" else "PATCH", path, body) as answer:
@@ -47,7 +47,8 @@ def write(action: str, kind: str, path: str, body: Any = None) -> None:
         told |= {"outcome": "failed", "http_status": error.code, "reason": reason}
         raise RuntimeError(reason) from error
     finally:
-        print(json.dumps(told | {"duration_ms": round((time.monotonic() - began) * 1000, 3)}))  # noqa: T201 - its log
+        told |= {"duration_ms": round((time.monotonic() - began) * 1000, 3), "time": datetime.now(UTC).isoformat()}
+        print(json.dumps(told))  # noqa: T201 - its log
 
 
 def reconcile(shelf: dict[str, Any], boards: dict[str, dict[str, Any]]) -> None:
