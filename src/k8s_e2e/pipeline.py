@@ -77,7 +77,7 @@ def run(request: Request, settings: Settings, progress: Progress) -> RunRecord:
             with _signals_wait():
                 _stop(run_dir, request, settings, progress, error)
             raise
-    return _finish(run_dir, left)
+    return _finish(run_dir, request, left)
 
 
 def _prepare(request: Request, settings: Settings) -> RunDir:
@@ -172,11 +172,16 @@ def _kept(record: RunRecord, request: Request, *, failed: bool) -> bool:
     )
 
 
+def _stays(record: RunRecord, request: Request) -> bool:
+    """Say whether there is a cluster, and it stays as the run has gone so far."""
+    return bool(record.cluster) and _kept(record, request, failed=exit_code(record) != 0)
+
+
 def _end_recording(run_dir: RunDir, request: Request, settings: Settings, progress: Progress) -> None:
     """See to it that nothing is recorded any more, whatever became of stage collect."""
     record = io.load(run_dir.run_json, RunRecord)
     try:
-        recorder.stop(run_dir, settings, forget=not _kept(record, request, failed=exit_code(record) != 0))
+        recorder.stop(run_dir, settings, forget=not _stays(record, request))
     except (KitError, OSError) as error:
         progress(f"the recorder: {error}")
 
@@ -226,9 +231,10 @@ def _stop(run_dir: RunDir, request: Request, settings: Settings, progress: Progr
     """Save what there is, then tidy up: each part is tried, whatever became of the one before."""
     told = (OSError, KitError, msgspec.MsgspecError)
     with contextlib.suppress(*told):
-        _finish(run_dir, stopped=why.exit_code if isinstance(why, (KitError, Interrupted)) else 1)
+        _finish(run_dir, request, stopped=why.exit_code if isinstance(why, (KitError, Interrupted)) else 1)
     with contextlib.suppress(*told):
-        report.minimal(run_dir, str(why))
+        record = io.load(run_dir.run_json, RunRecord)
+        report.minimal(run_dir, str(why), stays=_stays(record, request))
         progress(f"what there is: {run_dir.report}")
     with contextlib.suppress(*told):
         _end_recording(run_dir, request, settings, progress)
@@ -243,14 +249,14 @@ def exit_code(record: RunRecord) -> int:
     return next((stage.exit_code for stage in record.stages if stage.status in ("failed", "interrupted")), 0)
 
 
-def _finish(run_dir: RunDir, left: int = 0, *, stopped: int = 0) -> RunRecord:
+def _finish(run_dir: RunDir, request: Request, left: int = 0, *, stopped: int = 0) -> RunRecord:
     """Write the end into `run.json`: a stop's own code, else the first failing stage's, else what was left behind."""
     record = io.load(run_dir.run_json, RunRecord)
     record.finished = clock.now()
     record.exit_code = stopped or exit_code(record) or left
     files.write_json(run_dir.run_json, record)
     if not stopped and not _passed(record, "report"):
-        report.minimal(run_dir, "the report stage failed")
+        report.minimal(run_dir, "the report stage failed", stays=_stays(record, request))
     return record
 
 

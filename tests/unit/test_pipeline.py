@@ -139,7 +139,7 @@ def test_a_stop_saves_and_tidies(fakes, run, tmp_path):
         run()
     record = io.load(tmp_path / "run" / "run.json", RunRecord)
     assert record.exit_code == 130
-    assert (tmp_path / "run" / "REPORT.md").exists()
+    assert "run --from trace-analysis --run-dir" in (tmp_path / "run" / "REPORT.md").read_text()
     assert fakes.removed == [f"run-{record.run_id}"]
 
 
@@ -171,6 +171,16 @@ def test_a_stop_between_a_stage_and_the_next_is_heard(fakes, run, monkeypatch):
     assert stopped.value.exit_code == 143
     assert fakes.ran == ["deploy", "test"]
     assert len(fakes.removed) == 1
+
+
+@pytest.mark.parametrize("options", [{"keep": True}, {"keep_on_failure": True}, {"cluster": "dev"}])
+def test_a_stopped_run_whose_cluster_stays_can_be_collected(fakes, run, tmp_path, options):
+    """The report of a stopped run recommends to collect as long as there is a cluster."""
+    fakes.fail = {"test": 130}
+    with pytest.raises(Interrupted):
+        run(**options)
+    assert "run --from collect --run-dir" in (tmp_path / "run" / "REPORT.md").read_text()
+    assert fakes.removed == []
 
 
 def test_a_recorder_that_will_not_stop_does_not_keep_the_cluster(fakes, run, monkeypatch):

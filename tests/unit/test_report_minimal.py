@@ -1,7 +1,10 @@
 """The report that a signal handler writes."""
 
+import shlex
 import subprocess
 import sys
+
+import pytest
 
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.report import minimal
@@ -19,6 +22,31 @@ def test_it_says_how_far_the_run_came(tmp_path):
     assert "# FAILED: step users/02" in text
     assert "stopped by SIGINT" in text
     assert "minimal: true" in text
+
+
+@pytest.mark.parametrize(
+    ("stays", "passed", "first"),
+    [
+        (True, ["deploy"], "collect"),
+        (False, ["deploy"], "trace-analysis"),
+        (True, ["deploy", "test", "collect"], "trace-analysis"),
+        (True, ["deploy", "collect", "test"], "collect"),  # tested again, and not collected since
+        (False, ["deploy", "test", "collect", "trace-analysis"], "report"),
+    ],
+)
+def test_what_it_recommends_can_be_run(tmp_path, monkeypatch, stays, passed, first):
+    """The command is whole, and goes on where the run can: nothing is collected from a cluster that is gone."""
+    builder = made.red_image(tmp_path / "a run")
+    builder.record.parameters = {"program": "./e2e", "profile_named": "other.toml"}
+    builder.record.stages = []
+    for number, name in enumerate(passed):
+        builder.stage(name, number, 1)
+    run = builder.write()
+    monkeypatch.chdir(tmp_path)
+    minimal(run, "stopped by signal 15", stays=stays)
+    where = shlex.quote(str(run.root.relative_to(tmp_path)))
+    line = f"./e2e run --from {first} --run-dir {where} --profile other.toml"
+    assert f"**Next**: `{line}`" in run.report.read_text("utf-8")
 
 
 def test_nothing_at_all_is_still_a_report(tmp_path):
