@@ -1,9 +1,11 @@
 """Scenario steps on live objects of a real cluster: what passes, what does not, what is said, and how soon."""
 
+import base64
 import re
 
 import pytest
 
+from k8s_e2e.base import journal
 from k8s_e2e.base.files import Lines
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.profile import Profile, ServicePort, Station, StationObjects
@@ -65,7 +67,7 @@ def play(cluster, namespace, tmp_path):
     run = RunDir(tmp_path / "run")
     lines = Lines(run.requests)
 
-    def play(text, namespace=namespace):
+    def play(text, namespace=namespace, progress=print):
         path = tmp_path / "one.yaml"
         path.write_text(f"name: one\nuse: [words.yaml]\n{text}")
         with Kube.connect(cluster.kubeconfig, cluster.context) as kube, PortForwards(cluster, namespace) as forwards:
@@ -81,7 +83,7 @@ def play(cluster, namespace, tmp_path):
                 run_id="run-1",
                 settings=Settings(step_timeout_s=60),
             )
-            return engine.run(loader.load([str(path)], profile), context, print).scenarios[0]
+            return engine.run(loader.load([str(path)], profile), context, progress).scenarios[0]
 
     yield play
     lines.close()
@@ -230,17 +232,32 @@ def test_nothing_to_delete_fails_a_step(play):
     assert scenario.steps[0].status == "failed"
 
 
-def test_values_of_secrets_do_not_reach_the_results(play, tmp_path):
-    """Not when they are applied, nor when they are compared."""
-    scenario = play(
+def test_values_of_secrets_do_not_reach_the_run_directory(play, tmp_path):
+    """Not when they are applied, compared, waited for or captured, however short; nor by what is said meanwhile."""
+    secret = "apiVersion: v1, kind: Secret, metadata: {name: s}"
+    wait = f"wait: {{object: {{{secret.replace('metadata: {name: s}', 'name: s')}}}"
+    text = (
         "steps:\n"
-        "  - apply: {apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {word: open-sesame-1}}\n"
-        "  - assert: {apiVersion: v1, kind: Secret, metadata: {name: s}, data: {word: bm8=}}\n    timeout: 0s\n"
+        f"  - apply: {{{secret}, stringData: {{word: open-sesame-1, pin: '7351', user: somebody}}}}\n"
+        f"    capture: {{at_once: data.pin}}\n"
+        f"  - {wait}, until: data.word}}\n    capture: {{pin: data.pin, name: metadata.name}}\n"
+        f"  - assert: {{{secret}, data: {{pin: '${{pin}}'}}}}\n    capture: {{user: data.user}}\n"
+        f"  - assert: {{{secret}, data: {{word: '${{at_once}}', pin: bm8=, user: '${{pin}}'}}}}\n    timeout: 0.2s\n"
+        f"cleanup:\n  - {wait}, until: data.none, timeout: 0.2s}}\n"
+        f"  - {wait}, until: data.none, show: '[data.word, data.pin, data.user]', timeout: 0.2s}}\n"
     )
-    assert scenario.steps[1].status == "failed"
-    text = (tmp_path / "run/k8s-e2e-results.json").read_text()
-    assert "open-sesame-1" not in text
-    assert "b3Blbi1zZXNhbWUtMQ==" not in text
+    with journal.opened(tmp_path / "run/logs/kit.jsonl"):
+        scenario = play(text, progress=journal.progress)
+    assert [step.status for step in scenario.steps] == ["passed", "passed", "passed", "failed"]
+    failed = scenario.steps[3]
+    assert failed.actual["data"]["pin"] == scenario.captures["pin"] == scenario.captures["at_once"]
+    assert failed.actual["data"]["pin"] != failed.expected["data"]["pin"]
+    assert scenario.captures["name"] == "s"
+    written = {path: path.read_text() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert "[redacted:s/pin:" in written[tmp_path / "run/logs/kit.jsonl"]
+    values = ["open-sesame-1", "7351", "somebody"]
+    plain = [*values, *(base64.b64encode(value.encode()).decode() for value in values)]
+    assert [(path.name, value) for path, found in written.items() for value in plain if value in found] == []
 
 
 def test_a_command_runs_in_a_container(play):

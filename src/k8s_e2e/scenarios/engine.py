@@ -12,7 +12,6 @@ from typing import Any
 from k8s_e2e.base import clock, files
 from k8s_e2e.base.errors import KitError
 from k8s_e2e.base.progress import Progress
-from k8s_e2e.base.redaction import Redactor
 from k8s_e2e.model.results import Results, ScenarioResult, Status, StepResult
 from k8s_e2e.platform.kube import ApiError
 from k8s_e2e.scenarios import (
@@ -77,10 +76,10 @@ class _Engine:
     def __init__(self, context: Context, results: Results, progress: Progress) -> None:
         self._context = context
         self._results = results
-        self._progress = progress
+        self._redactor = context.cleaner.redactor
+        self._progress: Progress = lambda text: progress(self._redactor.text(text))
         self._began = time.monotonic()
         self._browser = Browser()
-        self._redactor = Redactor()
         self._requests = RequestLines(context.run.requests)
 
     def close(self) -> None:
@@ -129,7 +128,7 @@ class _Engine:
             failed = any(step.status == "failed" for step in [*result.steps, *result.cleanup])
             result.status = "failed" if failed or not ended else "passed"
             result.duration_s = round(time.monotonic() - began, 6)
-            result.captures = self._redacted(world.names)
+            result.captures = self._redacted({**world.names, **world.covered})
             self.save()
 
     def _steps(self, scenario: Scenario, result: ScenarioResult, world: World) -> None:
@@ -185,7 +184,7 @@ class _Engine:
         outcome = self._outcome(step, tree, world)
         outcome = _turned(tree.get("expect_failure", ""), outcome)
         if outcome.passed:
-            world.names.update(outcome.captured)
+            world.keep(outcome)
         where_stuck = "" if outcome.passed or not outcome.waited else _stuck_point(world)
         status: Status = "skipped" if outcome.skipped else "passed" if outcome.passed else "failed"
         result = StepResult(

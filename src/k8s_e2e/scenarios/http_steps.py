@@ -114,8 +114,13 @@ def said(reply: Reply, limit: int = 300) -> str:
     return f"{reply.status} {one_line(reply.body.decode('utf-8', 'replace'), limit)}".strip()
 
 
-def capture(expressions: dict[str, str], value: Any, outcome: Outcome, *, what: str) -> None:
-    """Put what the expressions find into ``outcome``; one that finds nothing fails the step."""
+def capture(expressions: dict[str, str], value: Any, outcome: Outcome, *, what: str, public: Any = None) -> None:
+    """Put what the expressions find into ``outcome``; one that finds nothing fails the step.
+
+    ``public`` is what may be shown of ``value``, where that is not all.
+    """
+    if public is None:
+        public = value
     for name, expression in expressions.items():
         try:
             found = search(expression, value)
@@ -124,9 +129,11 @@ def capture(expressions: dict[str, str], value: Any, outcome: Outcome, *, what: 
             return
         if found is None:
             outcome.passed = False
-            outcome.message = f"capture {name}: {expression} finds nothing in {what}: {shown(value)}"
+            outcome.message = f"capture {name}: {expression} finds nothing in {what}: {shown(public)}"
             return
         outcome.captured[name] = found
+        if public is not value:
+            outcome.covered[name] = search(expression, public)
 
 
 def shown(value: Any) -> str:

@@ -86,7 +86,7 @@ def _objects(station: Station, wanted: StationObjects, world: World) -> _Passed:
         words = [words for pod in behind if (words := describe_pod(pod, events))]
         if words:
             return _Passed(passed=False, seen=one_line(words[0]) + more)
-    obj = behind[0]
+    obj = world.shown(behind[0])
     said = _seen(station.seen, obj) or one_line(http_steps.shown(obj.get("status") or {}))
     return _Passed(passed=False, seen=f"{wanted.kind} {obj['metadata']['name']} {said}{more}")
 

@@ -46,10 +46,10 @@ def run_wait(step: WaitStep, world: World) -> Outcome:
         objects = _Objects(step, world)
         with objects.alarm() as alarm:
             ended = go(objects.look, alarm.pause, waiting.ASK_HOPELESS_S)
-    return _outcome(step, ended, trace_ids, timeout_s)
+    return _outcome(step, ended, trace_ids, timeout_s, world)
 
 
-def _outcome(step: WaitStep, ended: waiting.Wait, trace_ids: list[str], timeout_s: float) -> Outcome:
+def _outcome(step: WaitStep, ended: waiting.Wait, trace_ids: list[str], timeout_s: float, world: World) -> Outcome:
     last = ended.last
     expected = (
         {"until": step.wait.until}
@@ -68,7 +68,9 @@ def _outcome(step: WaitStep, ended: waiting.Wait, trace_ids: list[str], timeout_
     )
     if ended.right:
         outcome.message = last.state
-        http_steps.capture(step.capture, last.seen, outcome, what="the reply" if step.wait.http else "the object")
+        what = "the reply" if step.wait.http else "the object"
+        public = world.shown(last.seen) if step.wait.object else None
+        http_steps.capture(step.capture, last.seen, outcome, what=what, public=public)
         return outcome
     what = _what(step.wait)
     outcome.message = (
@@ -154,6 +156,7 @@ class _Objects:
         assert step.wait.object
         self._step = step
         self._ref = step.wait.object
+        self._world = world
         self._kube = world.context.kube
         self._namespace = self._ref.namespace or world.context.namespace
 
@@ -171,5 +174,6 @@ class _Objects:
         if obj is None:
             return waiting.Look(right=False, state=f"there is no {self._ref.kind} {self._ref.name}")
         right, lost = _condition(wanted, obj)
-        state = _shown(wanted, obj) or one_line(http_steps.shown(obj.get("status") or obj.get("data") or {}))
+        public = self._world.shown(obj)
+        state = _shown(wanted, public) or one_line(http_steps.shown(public.get("status") or public.get("data") or {}))
         return waiting.Look(right=right, state=state, seen=obj, hopeless=lost if self._step.fail_fast else "")
