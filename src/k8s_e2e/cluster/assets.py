@@ -169,7 +169,7 @@ def _prune(home: Path, bundle: Bundle) -> None:
 
 
 def _still_to_build(done: Bundle, settings: Settings) -> bool:
-    others = [each for each in bundles.BUNDLES if each.build and each != done]
+    others = [each for each in bundles.BUNDLES if each.build and each != done and each.provider == done.provider]
     return any(_read(home_of(each, settings)) is None for each in others)
 
 

@@ -13,6 +13,7 @@ import msgspec
 from k8s_e2e.base.data import data_dir
 
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+SYSTEM = platform.system().lower()  # as releases name it: linux, darwin
 _RECIPE = "1"  # to be raised when the code that makes bundles changes what is in them
 
 KUBERNETES = "1.36.3"
@@ -24,6 +25,10 @@ CNI_PLUGINS = "1.6.2"
 OTELCOL = "0.159.0"
 JAEGER = "2.13.0"
 PAUSE = "3.9"
+KIND = "0.32.0"
+KIND_NODE_IMAGE = (
+    "kindest/node:v1.36.1@sha256:3489c7674813ba5d8b1a9977baea8a6e553784dab7b84759d1014dbd78f7ebd5"  # kind's own default
+)
 
 _COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
 _GITHUB = "https://github.com"
@@ -45,6 +50,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 class GoBuild(msgspec.Struct, frozen=True, kw_only=True):
     """A Go module of ours and how it is built; ``links`` are names for a multi-call binary.
 
+    ``output`` is a file or, where ``package`` stands for several (``tool``), a directory with a slash at the end.
     The module's directory is in ``infra/local``, or ``within`` another directory.
     """
 
@@ -59,9 +65,13 @@ class GoBuild(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
-    """Binaries that are made together; ``provides`` maps an asset's name to its path in the bundle."""
+    """Binaries that are made together; ``provides`` maps an asset's name to its path in the bundle.
+
+    ``provider`` is the one whose clusters need it: others neither build it nor miss it.
+    """
 
     name: str
+    provider: str = "local"
     provides: dict[str, str]
     versions: dict[str, str]
     releases: tuple[Release, ...] = ()
@@ -72,6 +82,16 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
 def _kubernetes_release(name: str) -> Release:
     url = f"https://dl.k8s.io/release/v{KUBERNETES}/bin/linux/{ARCHITECTURE}/{name}"
     return Release(url=url, checksum_url=f"{url}.sha256", members={"": f"bin/{name}"})
+
+
+def _kubectl_release() -> Release:
+    url = f"https://dl.k8s.io/release/v{KUBERNETES}/bin/{SYSTEM}/{ARCHITECTURE}/kubectl"
+    return Release(url=url, checksum_url=f"{url}.sha256", members={"": "bin/kubectl"})
+
+
+def _kind_release() -> Release:
+    url = f"{_GITHUB}/kubernetes-sigs/kind/releases/download/v{KIND}/kind-{SYSTEM}-{ARCHITECTURE}"
+    return Release(url=url, checksum_url=f"{url}.sha256sum", members={"": "bin/kind"})
 
 
 def _etcd_release() -> Release:
@@ -207,6 +227,21 @@ BUNDLES: tuple[Bundle, ...] = (
             *("libip6tc2", "libnetfilter-conntrack3", "libnfnetlink0", "libjansson4", "libgmp10", "libedit2"),
             *("libbsd0", "libmd0", "libtinfo6"),
         ),
+    ),
+    Bundle(
+        name="kind",
+        provider="kind",
+        provides={"kind": "bin/kind"},
+        versions={"kind": KIND},
+        releases=(_kind_release(),),
+        build=GoBuild(module="kind", output="bin/kind", package="sigs.k8s.io/kind", usual_minutes=0.5),
+    ),
+    Bundle(
+        name="kubectl",  # without the rest of Kubernetes; where it cannot be downloaded, that bundle's is used
+        provider="kind",
+        provides={"kubectl-alone": "bin/kubectl"},
+        versions={"kubectl-alone": KUBERNETES},
+        releases=(_kubectl_release(),),
     ),
 )
 

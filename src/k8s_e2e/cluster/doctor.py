@@ -12,10 +12,12 @@ from pathlib import Path
 import msgspec
 
 from k8s_e2e.base import process
-from k8s_e2e.base.errors import EnvironmentFailure
+from k8s_e2e.base.errors import EnvironmentFailure, UsageError
 from k8s_e2e.cluster import assets, bundles, docker, gobuild, machine, system_packages
 from k8s_e2e.cluster.bundles import Bundle
+from k8s_e2e.cluster.kind import program
 from k8s_e2e.cluster.local import cgroups
+from k8s_e2e.cluster.machine import Machine
 from k8s_e2e.model.settings import Settings
 
 _GB = 1e9
@@ -40,30 +42,67 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Look at everything a run on this machine needs; nothing is changed, downloaded or built."""
-    builds = [
-        bundle
-        for bundle in bundles.BUNDLES
-        if bundle.build and not _in_directory(bundle, settings) and not _cached(bundle, settings)
-    ]
+    """Look at everything a run on this machine needs; nothing is changed, downloaded or built.
+
+    What `auto` takes here decides what is needed: for kind neither root nor the local cluster's programs, for the local
+    provider neither a Docker engine nor kind.
+    """
+    this = machine.here()
+    taken, told = _provider(this)
+    if taken == "kind":
+        return [told, *_room(settings, building=False), *_browser(), *_image_builders(this), *_kind(settings)]
+    own = [bundle for bundle in bundles.BUNDLES if bundle.provider == "local"]
+    building = any(
+        bundle.build and not _in_directory(bundle, settings) and not _cached(bundle, settings) for bundle in own
+    )
     return [
-        *_system(),
+        told,
+        *_system(this),
         *_kernel(settings),
-        *_room(settings, building=bool(builds)),
-        *_programs(needs_go=bool(builds)),
-        *_image_builders(),
-        *(_asset(bundle, settings) for bundle in bundles.BUNDLES),
+        *_room(settings, building=building),
+        *_go(needed=building),
+        *_browser(),
+        *_image_builders(this),
+        *(_asset(bundle, settings) for bundle in own),
+        Check(name="kind", ok=True, found=f"{_kind_on_path()}; only --provider kind needs it", required=False),
     ]
 
 
-def _system() -> Iterator[Check]:
-    linux = sys.platform == "linux"
+def _provider(this: Machine) -> tuple[str, Check]:
+    try:
+        choice = machine.choose(this)
+    except UsageError as error:
+        return "", Check(name="provider", ok=False, found=error.message, fix=error.hint)
+    return choice.provider, Check(name="provider", ok=True, found=f"auto takes {choice.provider}: {choice.why}")
+
+
+def _kind(settings: Settings) -> Iterator[Check]:
+    """Look for the programs of kind clusters: the user's own, or how the kit's come."""
+    found = shutil.which("kind")
+    if found and program.fits(program.version_of(Path(found))):
+        yield Check(name="kind", ok=True, found=_kind_on_path())
+    else:
+        yield _asset(bundles.bundle_of("kind"), settings)
+    client = shutil.which("kubectl")
+    if client:
+        yield Check(name="kubectl", ok=True, found=f"{client}; the kit's own where it does not fit the cluster")
+    else:
+        yield _asset(bundles.bundle_of("kubectl-alone"), settings)
+
+
+def _kind_on_path() -> str:
+    found = shutil.which("kind")
+    return f"{program.version_of(Path(found)) or 'no known version'} ({found})" if found else "not on PATH"
+
+
+def _system(this: Machine) -> Iterator[Check]:
+    linux = this.system == "linux"
     release = platform.release()
-    yield Check(name="Linux", ok=linux, found=f"{platform.system()} {release}", fix="use --provider kind")
+    fix = machine.instead_of_local(this)
+    yield Check(name="Linux", ok=linux, found=f"{platform.system()} {release}", fix=fix)
     if not linux:
         return
-    root = os.geteuid() == 0
-    yield Check(name="root", ok=root, found=f"user id {os.geteuid()}", fix="run it with sudo")
+    yield Check(name="root", ok=this.root, found=f"user id {os.geteuid()}", fix=fix)
     if cgroups.is_v2():
         yield Check(name="cgroups", ok=True, found="version 2 (the local provider is untested on it)")
         return
@@ -124,16 +163,19 @@ def _room(settings: Settings, *, building: bool) -> Iterator[Check]:
     )
 
 
-def _programs(*, needs_go: bool) -> Iterator[Check]:
+def _go(*, needed: bool) -> Iterator[Check]:
     try:
         toolchain = gobuild.Toolchain()
         version = ".".join(map(str, toolchain.version))
         later = "" if toolchain.version >= gobuild.WANTED else ", will fetch a newer one as a module"
-        yield Check(name="Go", ok=True, found=f"{version} ({toolchain.go}){later}", required=needs_go)
+        yield Check(name="Go", ok=True, found=f"{version} ({toolchain.go}){later}", required=needed)
     except EnvironmentFailure as error:
-        why = "needed where releases cannot be downloaded" if needs_go else "not needed: everything is built"
+        why = "needed where releases cannot be downloaded" if needed else "not needed: everything is built"
         found = f"{error.message} ({why})"
-        yield Check(name="Go", ok=not needs_go, found=found, fix=gobuild.install_command(), required=False)
+        yield Check(name="Go", ok=not needed, found=found, fix=gobuild.install_command(), required=False)
+
+
+def _browser() -> Iterator[Check]:
     browser = os.environ.get("K8S_E2E_CHROMIUM") or next(filter(None, map(shutil.which, _BROWSERS)), "")
     yield Check(
         name="browser",
@@ -144,25 +186,23 @@ def _programs(*, needs_go: bool) -> Iterator[Check]:
     )
 
 
-def _image_builders() -> Iterator[Check]:
+def _image_builders(this: Machine) -> Iterator[Check]:
     """One of Docker and buildah is enough."""
-    engine = docker.answers()
+    engine = this.docker.version
     fix, cannot = "start Docker, or install buildah", ""
     if engine:
         try:
             docker.build_command()
         except EnvironmentFailure as error:
             fix, cannot = error.hint, f", but {error.message}"
-    builds = engine and not cannot
+    builds = bool(engine) and not cannot
     buildah = shutil.which("buildah") or ""
     if not buildah and shutil.which("apt-get"):
         buildah = "will be unpacked from Debian's packages"
-    client = shutil.which("docker")
-    silent = f"its client is there ({client}), but none answers" if client else "none"
     yield Check(
         name="Docker engine",
         ok=builds or bool(buildah),
-        found=(f"answers{cannot}" if engine else silent)
+        found=(f"{engine} answers{cannot}" if engine else f"none answers ({this.docker.problem})")
         + ("; buildah builds the images" if buildah and not builds else ""),
         fix=fix,
     )

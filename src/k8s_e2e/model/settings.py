@@ -30,6 +30,8 @@ class Settings(BaseSettings):
     """Where official releases are fetched from instead of their own hosts (same paths below it)."""
     offline: bool = False
     """Never download releases; build or use what is there."""
+    kind_node_image: str = ""
+    """The node image of clusters that kind makes, where the pinned one is not wanted: a mirror's, another version's."""
     no_install: bool = False
     """Never install system packages."""
 
@@ -50,6 +52,8 @@ class Settings(BaseSettings):
     gate_timeout_s: float = 30.0
     """Traces complete at Jaeger."""
     collect_timeout_s: float = 120.0
+    publish_timeout_s: float = 180.0
+    """The whole exchange with GitHub's API, pauses that its rate limits ask for included."""
     stage_timeout_s: float = 5400.0
     """A stage's own watchdog; long enough for the builds of a first run (`build_timeout_s`) and what comes after."""
 

@@ -18,7 +18,7 @@ from k8s_e2e.base.errors import EnvironmentFailure, UsageError, WaitTimeout
 from k8s_e2e.base.progress import Progress
 from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster import assets as asset_store
-from k8s_e2e.cluster import system_packages
+from k8s_e2e.cluster import machine, names, system_packages
 from k8s_e2e.cluster.assets import Assets
 from k8s_e2e.cluster.local import addons, boot_plan, cluster_lock, components, teardown
 from k8s_e2e.cluster.local.layout import ClusterDir, clusters_dir
@@ -27,10 +27,8 @@ from k8s_e2e.cluster.local.start import Start
 from k8s_e2e.cluster.provider import Cluster, LoadedImage
 from k8s_e2e.model.settings import Settings
 
-_NAME_LIMIT = 63
 _ATTACH_S = 20.0  # an API server that is started again is back by then
 _REQUEST_S = 5.0
-_ANEW = "`k8s-e2e down`, then `k8s-e2e up`"
 _MODPROBE_S = 10.0
 _SYSTEM_PROGRAMS = {"ip": "iproute2", "mount": "mount"}  # called by the launcher and kubelet; their packages
 _NODE_ASSETS = ("containerd", "ctr", "containerd-shim-runc-v2", "runc", "cni", "netfilter", *addons.ASSETS)
@@ -90,11 +88,13 @@ class LocalProvider:
         directory = self._directory(name)
         record = _read(directory)
         if record is None:
-            raise EnvironmentFailure(f"there is no local cluster {name!r}", hint="`k8s-e2e up` makes it")
+            raise EnvironmentFailure(
+                f"there is no local cluster {name!r}", hint=f"`k8s-e2e up {name} --provider local` makes it"
+            )
         try:
             wait_for(f"local cluster {name!r}", lambda: _answers(directory, record.port), timeout_s=_ATTACH_S)
         except WaitTimeout as error:
-            raise EnvironmentFailure(error.message, hint=_ANEW) from error
+            raise EnvironmentFailure(error.message, hint=_anew(name)) from error
         return Cluster(
             name=name,
             provider=self.name,
@@ -135,7 +135,9 @@ class LocalProvider:
         record = _read(directory)
         running = teardown.processes(directory.root)
         if record is None or len(running) < 2:  # noqa: PLR2004 - the launcher and PID 1
-            raise EnvironmentFailure(f"local cluster {name!r} is not up", hint="`k8s-e2e up` makes it")
+            raise EnvironmentFailure(
+                f"local cluster {name!r} is not up", hint=f"`k8s-e2e up {name} --provider local` makes it"
+            )
         if not record.ctr:
             raise EnvironmentFailure(f"local cluster {name!r} is a control plane only: it has no node for images")
         return NodeImages(Path(record.ctr), running[-1])
@@ -206,9 +208,7 @@ class LocalProvider:
         return cluster_lock.locked(self._clusters, name, timeout_s=patience_s, progress=progress)
 
     def _directory(self, name: str) -> ClusterDir:
-        if not name or len(name) > _NAME_LIMIT or not all(char.isalnum() or char == "-" for char in name):
-            raise UsageError(f"{name!r} is no name for a cluster", hint="letters, digits and -, at most 63")
-        return ClusterDir(self._clusters / name)
+        return ClusterDir(self._clusters / names.check(name))
 
 
 def _read(directory: ClusterDir) -> _Record | None:
@@ -226,7 +226,7 @@ def _answers(directory: ClusterDir, port: int) -> bool | Pending:
     """
     if not teardown.processes(directory.root):
         name = directory.root.name
-        raise EnvironmentFailure(f"local cluster {name!r} has died: none of its processes is left", hint=_ANEW)
+        raise EnvironmentFailure(f"local cluster {name!r} has died: none of its processes is left", hint=_anew(name))
     context = _client_tls(directory)
     connection = HTTPSConnection("127.0.0.1", port, timeout=_REQUEST_S, context=context)
     try:
@@ -237,6 +237,10 @@ def _answers(directory: ClusterDir, port: int) -> bool | Pending:
     finally:
         connection.close()
     return True if status == HTTPStatus.OK else Pending(f"/readyz says {status}")
+
+
+def _anew(name: str) -> str:
+    return f"`k8s-e2e down {name} --provider local`, then `k8s-e2e up {name} --provider local`"
 
 
 def _client_tls(directory: ClusterDir) -> ssl.SSLContext:
@@ -252,7 +256,7 @@ def _versions(assets: Assets) -> dict[str, str]:
 
 
 def _refuse_wrong_machine() -> None:
-    if sys.platform != "linux":
-        raise EnvironmentFailure(f"a local cluster needs Linux, not {sys.platform}", hint="use --provider kind")
-    if os.geteuid() != 0:
-        raise EnvironmentFailure("a local cluster needs root", hint="run it with sudo, or use --provider kind")
+    if sys.platform == "linux" and os.geteuid() == 0:
+        return
+    lacks = "root" if sys.platform == "linux" else f"Linux, not {sys.platform}"
+    raise EnvironmentFailure(f"a local cluster needs {lacks}", hint=machine.instead_of_local(machine.here()))
