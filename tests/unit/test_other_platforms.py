@@ -1,8 +1,12 @@
 """A profile without traces, operator log or services is a whole profile: nothing is missed, nothing is made up."""
 
 import json
+import re
+from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 
 from k8s_e2e.base.errors import UsageError
 from k8s_e2e.diagnosis.engine import examine
@@ -11,13 +15,15 @@ from k8s_e2e.diagnosis.objects import Tracked
 from k8s_e2e.diagnosis.observed import Observed
 from k8s_e2e.evidence import operator_actions
 from k8s_e2e.evidence.log_lines import LogLine, Run
-from k8s_e2e.model.profile import Profile, load_profile
+from k8s_e2e.model.evidence import Action
+from k8s_e2e.model.profile import OperatorSource, Profile, load_profile
 from k8s_e2e.model.run import RunRecord
 from k8s_e2e.report.sections.outcome import again
 from k8s_e2e.report.write import write_reports
 from k8s_e2e.scenarios import loader
 from tests.unit.run_builder import at, fail, green
 
+ROOT = Path(__file__).resolve().parents[2]
 LEAST = 'name = "x"\noverlay = "o"\nnamespace = "n"\n'
 
 
@@ -215,3 +221,41 @@ def test_a_crash_of_the_operator_explains_what_its_resource_lacks(tmp_path):
 def test_a_crash_of_somebody_else_does_not(tmp_path):
     """A pod that has no say in the resource is told beside the failed step, not as its cause."""
     assert "step:users/02" in _operated(tmp_path, "gadgets/status")
+
+
+def _keys(model):
+    """Every key of a profile's model, those of its tables too."""
+    for name, field in model.model_fields.items():
+        if name != "root":
+            yield name
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from _keys(inner)
+
+
+def test_the_how_to_names_every_key_of_a_profile():
+    """Nobody needs the source to write a profile."""
+    page = (ROOT / "docs" / "your-operator.md").read_text()
+    words = set(re.findall(r"\w+", " ".join(re.findall(r"`[^`\n]+`", page))))
+    assert set(_keys(Profile)) - words == set()
+
+
+def test_the_how_to_shows_what_works(tmp_path):
+    """The scenario and the chain on the page are read without a complaint, and its log line is a row."""
+    page = (ROOT / "docs" / "your-operator.md").read_text()
+    blocks = dict(re.findall(r"```(yaml|toml|json)\n(.*?)```", page, re.DOTALL))
+    (tmp_path / "k8s-e2e.toml").write_text(LEAST + blocks["toml"])
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios" / "empty.yaml").write_text(blocks["yaml"])
+    profile = load_profile(tmp_path / "k8s-e2e.toml")
+    assert [step.kind for step in loader.load(["empty"], profile)[0].steps] == ["apply", "assert"]
+    line = LogLine(run=None, time="", text=blocks["json"].strip(), number=1)
+    (row,) = operator_actions.from_logs([line], OperatorSource(service="x").event).values()
+    assert (row.action, row.resource_name, row.duration_ms) == ("Create", "novels-board-1", 9.4)
+
+
+def test_the_how_to_names_every_field_of_an_action():
+    """What a log line may tell is what `operator-actions.json` keeps."""
+    page = (ROOT / "docs" / "your-operator.md").read_text()
+    told = {name for name in Action.__struct_fields__ if f"`{name}`" in page}
+    assert set(Action.__struct_fields__) - told == {"pod_uid", "pod", "source"}  # the kit's own
