@@ -13,11 +13,12 @@ from k8s_e2e.diagnosis.engine import examine
 from k8s_e2e.diagnosis.facts import Facts
 from k8s_e2e.diagnosis.objects import Tracked
 from k8s_e2e.diagnosis.observed import Observed
-from k8s_e2e.evidence import operator_actions
+from k8s_e2e.evidence import operator_actions, resources
 from k8s_e2e.evidence.log_lines import LogLine, Run
 from k8s_e2e.model.evidence import Action
 from k8s_e2e.model.profile import OperatorSource, Profile, load_profile
 from k8s_e2e.model.run import RunRecord
+from k8s_e2e.platform.kube import Resource
 from k8s_e2e.report.sections.outcome import again
 from k8s_e2e.report.write import write_reports
 from k8s_e2e.scenarios import loader
@@ -259,3 +260,11 @@ def test_the_how_to_names_every_field_of_an_action():
     page = (ROOT / "docs" / "your-operator.md").read_text()
     told = {name for name in Action.__struct_fields__ if f"`{name}`" in page}
     assert set(Action.__struct_fields__) - told == {"pod_uid", "pod", "source"}  # the kit's own
+
+
+def test_a_cluster_scoped_custom_resource_of_the_profile_is_listed():
+    """What the profile names is collected wherever it lives; other cluster-scoped kinds of CRDs are not."""
+    verbs = ("list", "watch")
+    zone = Resource("acme.example", "v1", "Zone", "zones", namespaced=False, verbs=verbs)
+    other = Resource("acme.example", "v1", "Realm", "realms", namespaced=False, verbs=verbs)
+    assert resources.wanted([zone, other], ["zones.acme.example"]) == [zone]

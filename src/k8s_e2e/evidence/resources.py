@@ -34,15 +34,18 @@ class Listing(NamedTuple):
 def wanted(resources: Iterable[Resource], custom_resources: Iterable[str]) -> list[Resource]:
     """Choose what to list: every namespaced kind once, in its preferred version, and a few cluster-scoped ones.
 
-    ``custom_resources`` (kinds' plurals with group, ``widgets.example.com``) decides about CRDs.
+    ``custom_resources`` (kinds' plurals with group, ``widgets.example.com``) decides about CRDs; those that are
+    cluster-scoped themselves are chosen, too.
     """
+    named = set(custom_resources)
     chosen: dict[tuple[str, str], Resource] = {}
     for resource in resources:
         key = (resource.group, resource.plural)
         if "list" not in resource.verbs or key in _SAME_AS_CORE or key in chosen:
             continue
-        crds = bool(list(custom_resources)) and key == ("apiextensions.k8s.io", "customresourcedefinitions")
-        if resource.namespaced or crds or (not resource.group and resource.plural in (*_CLUSTER, "namespaces")):
+        crds = bool(named) and key == ("apiextensions.k8s.io", "customresourcedefinitions")
+        own = crds or f"{resource.plural}.{resource.group}" in named
+        if resource.namespaced or own or (not resource.group and resource.plural in (*_CLUSTER, "namespaces")):
             chosen[key] = resource
     return list(chosen.values())
 
@@ -50,22 +53,34 @@ def wanted(resources: Iterable[Resource], custom_resources: Iterable[str]) -> li
 def fetch(
     kube: Kube, namespace: str, custom_resources: list[str], parts: Parts, *, timeout_s: float = 10.0
 ) -> list[Listing]:
-    """List everything, concurrently; a kind that fails is a part of its own, and its own time-out at most."""
+    """List everything, concurrently; a kind that fails is a part of its own, and its own time-out at most.
+
+    Kinds that may not be listed, which are many for an account with few rights, are one part together.
+    """
     found: list[Listing] = []
+    denied: list[str] = []
+    began = time.monotonic()
 
     def one(resource: Resource) -> None:
         began = time.monotonic()
-        name = f"resources/{resource.plural}" + (f".{resource.group}" if resource.group else "")
+        kind = resource.plural + (f".{resource.group}" if resource.group else "")
+        name = f"resources/{kind}"
         try:
             found.append(_list(kube, resource, namespace, custom_resources, timeout_s))
         except ApiError as error:
             if error.status in (404, 405):  # gone since discovery, or listed by no verb after all
                 parts.add(name, "skipped", began, error=str(error))
+            elif error.status in (401, 403):
+                denied.append(kind)
             else:
-                parts.add(name, "denied" if error.status in (401, 403) else "failed", began, error=str(error))
+                parts.add(name, "failed", began, error=str(error))
 
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="list") as pool:
         list(pool.map(one, wanted(kube.discover(), custom_resources)))
+    if denied:
+        # The kinds that explain most come first: a long line is cut where it is shown.
+        first = sorted(denied, key=lambda kind: (kind not in ("nodes", "secrets", "namespaces"), kind))
+        parts.add("resources", "denied", began, error=f"{len(denied)} kinds may not be listed: {', '.join(first)}")
     return sorted(found, key=lambda listing: (listing.resource.kind, listing.resource.group))
 
 
