@@ -1,19 +1,18 @@
-"""Which images the pods of a namespace run, in their own words."""
+"""Which images pods run, in their own words."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from k8s_e2e.model.run import ImageRecord
-from k8s_e2e.platform.kube import Kube
 
 
-def running_images(kube: Kube, namespace: str) -> list[ImageRecord]:
-    """Return every image that a container of the namespace has: its reference, and the digest that was pulled.
-
-    Raises:
-        ApiError: refused or unanswered.
-    """
+def running_images(pods: Iterable[Mapping[str, Any]]) -> list[ImageRecord]:
+    """Return every image that a container of ``pods`` has: its reference, and the digest that was pulled."""
     found: dict[tuple[str, str], ImageRecord] = {}
-    for pod in kube.list("v1", "Pod", namespace)["items"]:
+    for pod in pods:
         spec, status = pod.get("spec") or {}, pod.get("status") or {}
-        asked = {one["name"]: one["image"] for one in [*(spec.get("initContainers") or ()), *spec["containers"]]}
+        declared = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+        asked = {container["name"]: container["image"] for container in declared}
         for state in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
             if identity := state.get("imageID"):
                 digest = identity.rpartition("@")[2]

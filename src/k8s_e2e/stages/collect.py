@@ -3,11 +3,12 @@
 import contextlib
 import time
 
-from k8s_e2e.base import journal
+from k8s_e2e.base import files, journal
 from k8s_e2e.base.errors import KitError
 from k8s_e2e.base.files import DiskFull
 from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.evidence import collector, manifest, recorder
+from k8s_e2e.evidence.history import last_states
 from k8s_e2e.evidence.parts import Parts
 from k8s_e2e.model import io
 from k8s_e2e.model.evidence import Manifest
@@ -18,6 +19,7 @@ from k8s_e2e.model.run import RunRecord
 from k8s_e2e.model.settings import Settings, load_settings
 from k8s_e2e.platform import namespace
 from k8s_e2e.platform.kube import ApiError, Kube
+from k8s_e2e.platform.running_images import running_images
 from k8s_e2e.stages import session
 from k8s_e2e.stages.outcome import recorded
 from k8s_e2e.stages.table import Table
@@ -94,8 +96,19 @@ def _collect(run: RunDir, profile: Profile, settings: Settings) -> Manifest:
         collected = collector.collect(
             run, cluster, profile.namespace, profile, opened.requester, settings, journal.progress
         )
+    if cluster.shared:
+        _note_images(run)
     # The collector has drained the recorder, and so ended it: what is sealed is written no more.
     return manifest.seal(run, [*parts.all(), *collected.parts], run_id)
+
+
+def _note_images(run: RunDir) -> None:
+    """Write into `run.json` what the pods of the whole run said they ran: where images are pulled nobody else knows."""
+    found = running_images(last.object for last in last_states(run.history, "v1", "Pod").values() if last.object)
+    record = io.load(run.run_json, RunRecord)
+    if found:
+        record.images = found
+        files.write_json(run.run_json, record)
 
 
 def _belongs(kube: Kube, name: str, run_id: str) -> bool:

@@ -145,5 +145,5 @@ def _note_images(run: RunDir, kube: Kube, name: str) -> None:
     """Write into `run.json` what the pods say they run: nobody else knows what was pulled."""
     with contextlib.suppress(ApiError):
         record = io.load(run.run_json, RunRecord)
-        record.images = running_images(kube, name)
+        record.images = running_images(kube.list("v1", "Pod", name)["items"])
         files.write_json(run.run_json, record)
