@@ -170,9 +170,46 @@ def test_comment_has_its_marker_and_no_links(red):
     """The comment begins with the hidden marker, and links nothing that GitHub could not find."""
     write_reports(red)
     text = red.path("pr-comment.md").read_text("utf-8")
-    assert text.startswith("<!-- k8s-e2e -->\n# FAILED")
+    assert text.startswith("<!-- k8s-e2e -->\n### ❌ FAILED: `step users/02 (deployment is available)")
     assert "](" not in text
     assert len(text) < 60_000
+
+
+def test_the_first_screen_of_a_comment_is_what_a_reviewer_needs(red):
+    """Before the first fold stand what failed, why, what mends it and how to run it again, each on one line."""
+    write_reports(red)
+    screen = red.path("pr-comment.md").read_text("utf-8").split("<details>")[0]
+    names = [line.split("**")[1].partition(" (")[0] for line in screen.splitlines() if line.startswith("- **")]
+    assert names == ["Failed", "Message", "Cause", "Fix", "Next", "Again", "Verdict"]
+    assert "users/02" in screen
+    assert "Image example.test/users:nope does not exist" in screen
+    assert len(screen) < 1500
+
+
+def test_the_comment_of_a_passed_run_is_calm(tmp_path):
+    """A run that passed is told in a title and two lines; all else is folded, and no single step is listed."""
+    builder = made.green(tmp_path)
+    builder.scenario("long", *[made.step(number, number, 1, scenario="long") for number in range(1, 61)])
+    run = builder.write()
+    diagnose(run)
+    write_reports(run)
+    text = run.path("pr-comment.md").read_text("utf-8")
+    open_lines = [line for line in text.split("<details>")[0].splitlines() if line]
+    assert open_lines[:2] == ["<!-- k8s-e2e -->", "### ✅ PASSED: 63 of 63 steps passed"]
+    assert len(open_lines) <= 4
+    assert "long/05 step 5" not in text.split("Timeline")[0]
+
+
+def test_several_failed_steps_stand_open(tmp_path):
+    """Where more than one step failed, their table is not folded."""
+    builder = made.red_image(tmp_path)
+    builder.scenario("second", made.step(1, 60, 2, "failed", scenario="second", message="no answer"))
+    run = builder.write()
+    diagnose(run)
+    write_reports(run)
+    text = run.path("pr-comment.md").read_text("utf-8")
+    before = text[: text.index("| `second/01")]
+    assert before.count("<details>") == before.count("</details>")
 
 
 def test_the_picture_shows_every_step_of_a_long_scenario(tmp_path):

@@ -49,6 +49,18 @@ def test_what_it_recommends_can_be_run(tmp_path, monkeypatch, stays, passed, fir
     assert f"**Next**: `{line}`" in run.report.read_text("utf-8")
 
 
+def test_github_is_told_too(tmp_path):
+    """Summary and comment are the minimal ones as well, in place of those of an earlier pass; the note is open."""
+    run = made.red_image(tmp_path).write()
+    for name in ("pr-comment.md", "step-summary.md"):
+        run.path(name).write_text("of an earlier pass")
+    minimal(run, "stopped by SIGTERM")
+    screen = run.path("pr-comment.md").read_text("utf-8").split("<details>")[0]
+    assert screen.startswith("<!-- k8s-e2e -->\n### ❌ FAILED: `step users/02")
+    assert "- **Note**: `stopped by SIGTERM`" in screen
+    assert "stopped by SIGTERM" in run.path("step-summary.md").read_text("utf-8")
+
+
 def test_nothing_at_all_is_still_a_report(tmp_path):
     """Without any file the report says that nothing is known."""
     minimal(RunDir(tmp_path), "disk full")

@@ -10,6 +10,7 @@ __all__ = [
     "Response",
     "TimeoutException",
     "TransportError",
+    "api_client",
     "client",
     "internet_client",
 ]
@@ -26,3 +27,11 @@ def client(base_url: str = "", *, timeout_s: float = 10.0, verify: bool | str = 
 def internet_client(*, connect_s: float, timeout_s: float) -> Client:
     """Return an HTTP client for hosts outside: it respects proxies and follows redirects. The caller closes it."""
     return httpx.Client(timeout=httpx.Timeout(timeout_s, connect=connect_s), follow_redirects=True)
+
+
+def api_client(*, connect_s: float, timeout_s: float) -> Client:
+    """Return an HTTP client for an API outside that is sent credentials: proxies respected, no redirect followed.
+
+    The caller closes it.
+    """
+    return httpx.Client(timeout=httpx.Timeout(timeout_s, connect=connect_s), follow_redirects=False)

@@ -5,8 +5,8 @@ import sys
 import click
 
 from k8s_e2e.base.errors import Interrupted, KitError
-from k8s_e2e.cli import clusters, images, permissions, reading, running
-from k8s_e2e.cli.shared import PROGRAM, callable_here
+from k8s_e2e.cli import clusters, images, permissions, publishing, reading, running
+from k8s_e2e.cli.shared import PROGRAM, callable_here, harmless
 
 __all__ = ["cli", "main"]
 
@@ -24,6 +24,7 @@ for command in (
     *permissions.COMMANDS,
     *images.COMMANDS,
     *reading.COMMANDS,
+    *publishing.COMMANDS,
 ):
     cli.add_command(command)
 
@@ -46,7 +47,7 @@ def main() -> None:
         if debug:
             raise
         code, line, hint = _told(error)
-        click.echo(f"k8s-e2e: {line}" + (f"\n  {callable_here(hint)}" if hint else ""), err=True)
+        click.echo(f"k8s-e2e: {harmless(line)}" + (f"\n  {harmless(callable_here(hint))}" if hint else ""), err=True)
         sys.exit(code)
 
 

@@ -5,9 +5,10 @@ or mention of it is ever live; GitHub's workflow commands (``::error::`` at the 
 broken by a word joiner, so that printing a report in a job commands nothing.
 """
 
+import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 from k8s_e2e.base.text import lines, one_line
@@ -38,25 +39,39 @@ _SPAN = 1000  # characters of one code span
 _CELL = 400  # characters of one table cell
 
 
-def render(report: Report, *, budget: int = BUDGET, front: bool = True, marker: str = "", upto: int = 99) -> str:
+def render(report: Report, *, budget: int = BUDGET, front: bool = True, title: Line = "") -> str:
     """Return ``report`` as Markdown of at most ``budget`` bytes.
 
     Sections are shed from the last on until it fits, each with a line that names the files which hold the rest; what
-    is still too long is cut. ``marker`` is a hidden comment in front; sections above number ``upto`` are left out.
+    is still too long is cut. ``title`` stands in place of the report's own.
     """
-    head = (_front(report) if front else "") + (f"<!-- {marker} -->\n" if marker else "") + f"# {_text(report.title)}\n"
-    chosen = [section for section in report.sections if section.number <= upto]
-    parts = [_section(section) for section in chosen]
+    head = (_front(report) if front else "") + f"# {_line(title or report.title)}\n"
+    parts = [_section(section) for section in report.sections]
     for index in range(len(parts) - 1, 0, -1):
         if _size(head, parts) <= budget:
             break
-        parts[index] = _shed(chosen[index])
-    text = _defused(head + "".join(parts))
+        parts[index] = _shed(report.sections[index])
+    text = defused(head + "".join(parts))
     raw = text.encode("utf-8", "replace")
     if len(raw) <= budget:
         return text
     note = "\n\n(cut here: the rest is in findings.json and k8s-e2e-results.json)\n"
     return raw[: budget - len(note)].decode("utf-8", "ignore").rpartition("\n")[0] + note
+
+
+def heading(line: Line, level: int) -> str:
+    """Return ``line`` as a heading."""
+    return defused(f"{'#' * level} {_line(line)}")
+
+
+def text_of(blocks: Iterable[Block]) -> str:
+    """Return ``blocks`` as Markdown, without anything around them."""
+    return defused("\n\n".join(text for block in blocks for text in _block(block) if text))
+
+
+def defused(text: str) -> str:
+    """Return ``text`` with no workflow command of GitHub left in it (``::`` at the start of a line, ``##[``)."""
+    return _COMMAND.sub(rf"\1:{_JOINER}", text).replace("##[", f"#{_JOINER}#[")
 
 
 def span(text: str, limit: int = 300) -> str:
@@ -83,7 +98,7 @@ def _front(report: Report) -> str:
 
 
 def _size(head: str, parts: list[str]) -> int:
-    return len(_defused(head + "".join(parts)).encode("utf-8", "replace"))
+    return len(defused(head + "".join(parts)).encode("utf-8", "replace"))
 
 
 def _section(section: Section) -> str:
@@ -112,7 +127,7 @@ def _block(block: Block) -> Iterator[str]:
             yield f"![{_text(caption)}]({_target(path)})"
         case Fold(title, blocks, only_html):
             if not only_html:
-                yield f"<details><summary>{_text(title)}</summary>"
+                yield f"<details><summary>{html.escape(one_line(title), quote=False)}</summary>"
                 for inner in blocks:
                     yield from _block(inner)
                 yield "</details>"
@@ -165,7 +180,3 @@ def _text(text: str) -> str:
 
 def _target(path: str) -> str:
     return quote(path, safe="/#.:-_~")
-
-
-def _defused(text: str) -> str:
-    return _COMMAND.sub(rf"\1:{_JOINER}", text).replace("##[", f"#{_JOINER}#[")

@@ -8,6 +8,7 @@ from k8s_e2e.diagnosis.observed import Observed
 from k8s_e2e.diagnosis.verdict import verdict
 from k8s_e2e.model.layout import STAGES, RunDir
 from k8s_e2e.model.run import RunRecord
+from k8s_e2e.report.github import comment, step_summary
 from k8s_e2e.report.markdown import render
 from k8s_e2e.report.model import Bullets, Code, Line, Para, Report, Section, label
 from k8s_e2e.report.sections.outcome import identity, outcome, title
@@ -46,6 +47,8 @@ def minimal(run: RunDir, note: str, *, stays: bool = False) -> None:
         sections=(Section(1, "Verdict", (Bullets(tuple(items)), kept), ("run.json", "k8s-e2e-results.json")),),
     )
     files.write(run.report, render(report))
+    files.write(run.path("step-summary.md"), step_summary(report))
+    files.write(run.path("pr-comment.md"), comment(report))
 
 
 def _missing(record: RunRecord) -> str:
