@@ -100,6 +100,7 @@ class Docker:
                 timeout_s=self._settings.build_timeout_s,
                 env={"DOCKER_BUILDKIT": "1", "SOURCE_DATE_EPOCH": "0"},
                 log=log,
+                tethered=True,  # the engine ends a build whose client is gone
             )
 
     def base_id(self, reference: str) -> str:

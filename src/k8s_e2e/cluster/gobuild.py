@@ -83,7 +83,7 @@ def build(recipe: GoBuild, into: Path, scratch: Path, *, timeout_s: float, progr
         "-gcflags=all=-dwarf=false",
         f"-ldflags=-s -w {recipe.ldflags}",
     ]
-    argv += [f"-tags={recipe.tags}", "-o", output, recipe.package]
+    argv += [f"-tags={recipe.tags}", "-o", f"{into}/{recipe.output}", recipe.package]
     usual = f"usually {recipe.usual_minutes:g} min on 2 cores"
     with ticking(progress, f"building {recipe.module}", note=usual):
         process.run(

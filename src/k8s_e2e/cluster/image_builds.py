@@ -36,6 +36,7 @@ class ImageBuilds:
     def __init__(self, settings: Settings, *, logs: Path, progress: Progress) -> None:
         self._settings, self._logs, self._progress = settings, logs, progress
         self._docker = _engine(settings, progress)
+        self._refused: set[str] = set()  # base images that cannot be pulled
 
     def images(self, build: ImageBuild, root: Path) -> list[BuiltImage]:
         """Return the images of one Dockerfile, whose context is relative to ``root``.
@@ -58,12 +59,13 @@ class ImageBuilds:
         """Return the build arguments that name the base images, and what identifies builder and base."""
         declares = base_image.declared(dockerfile)
         pulled = sorted({reference for reference in declares.values() if reference and "$" not in reference})
-        if self._docker and pulled:
+        if self._docker and pulled and not self._refused.intersection(pulled):
             try:
                 return {}, " ".join(["docker", *map(self._docker.base_id, pulled)])
             except EnvironmentFailure as error:
                 if not apt.available():
                     raise
+                self._refused.update(pulled)
                 reason = error.message.splitlines()[-1].rpartition(": ")[2]
                 self._progress(f"{' '.join(pulled)} cannot be pulled ({reason}): a base of Debian packages is used")
         name = "docker" if self._docker else "buildah"
