@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from k8s_e2e.base import process
-from k8s_e2e.cluster import apt, debian, oci
+from k8s_e2e.base.errors import EnvironmentFailure
+from k8s_e2e.cluster import debian, oci
 from k8s_e2e.cluster.local.provider import LocalProvider
 from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.cluster.providers import can_run_local
@@ -107,12 +108,14 @@ def busybox(provider: LocalProvider, cluster: Cluster, busybox_image: oci.BuiltI
     return busybox_image.reference
 
 
-@pytest.fixture(scope="session")
-def session_docker(local_settings: Settings) -> Iterator[DockerEngine]:
-    """A Docker engine, started once for the session."""
-    if not apt.available():
-        pytest.skip("the tests' Docker engine is Debian's: it needs apt-get")
-    with DockerEngine(local_settings) as engine:
+@pytest.fixture(scope="session", params=["debian", "newest"])
+def session_docker(local_settings: Settings, request: pytest.FixtureRequest) -> Iterator[DockerEngine]:
+    """A Docker engine, started once for the session: Debian's, and one as on GitHub's runners."""
+    try:
+        engine = DockerEngine(local_settings, newest=request.param == "newest")
+    except EnvironmentFailure as error:
+        pytest.skip(f"this Docker engine cannot be had: {error}")
+    with engine:
         yield engine
 
 

@@ -19,9 +19,24 @@ from k8s_e2e.base import process
 from k8s_e2e.base.lock import locked
 from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.cluster import assets, debian
+from k8s_e2e.cluster.bundles import Bundle, GoBuild
 from k8s_e2e.cluster.local.cgroups import Cgroup
 from k8s_e2e.model.settings import Settings
 
+NEWEST = Bundle(
+    name="docker",
+    provides={name: f"bin/{name}" for name in ("docker", "dockerd", "buildx")},
+    versions={"docker": "29.7.2", "dockerd": "2.0.0-beta.24", "buildx": "0.38.2"},  # dockerd's of Docker 29
+    build=GoBuild(
+        module="docker",
+        within=Path(__file__).resolve().parents[1] / "tools",
+        output="bin/",
+        package="tool",
+        ldflags="-X github.com/docker/cli/cli/version.Version=29.7.2",
+        usual_minutes=4,
+    ),
+)
+"""What GitHub's runners have: a client that builds with buildx alone, and an engine that keeps images in containerd."""
 _PACKAGES = ("docker.io", "slirp4netns", "libslirp0")
 _START_S = 60.0
 _GONE_S = 10.0
@@ -37,12 +52,22 @@ wait
 
 
 class DockerEngine:
-    """One engine, while the ``with`` block lasts; `environment` is what a client needs to talk to it."""
+    """One engine, while the ``with`` block lasts; `environment` is what a client needs to talk to it.
 
-    def __init__(self, settings: Settings) -> None:
+    ``newest``: with the programs of `NEWEST` (built, if need be) instead of Debian's 20.10, which has no buildx.
+    `pid` is the first process in its namespaces, `buildx` where its client has that plugin, `log` what it prints.
+
+    Raises:
+        EnvironmentFailure: its programs cannot be had.
+    """
+
+    def __init__(self, settings: Settings, *, newest: bool = False) -> None:
         self._programs = unpacked(settings)
         found = assets.ensure(["containerd", "runc", "netfilter"], settings, print)
         places = [self._programs / "usr/bin", self._programs / "usr/sbin", found.path("containerd").parent]
+        if newest:
+            built = assets.obtain(NEWEST, settings, print)[0] / "bin"
+            places.insert(0, built)
         path = os.pathsep.join(map(str, [*places, found.path("netfilter"), os.environ["PATH"]]))
         self.root = Path(tempfile.mkdtemp(prefix="docker-engine-"))
         self.log = self.root / "log"
@@ -52,6 +77,10 @@ class DockerEngine:
             "DOCKER_CONFIG": str(self.root / "config"),
         }
         self.cgroup = Cgroup(self.root.name)
+        self.buildx = self.root / "config" / "cli-plugins" / "docker-buildx"
+        if newest:
+            self.buildx.parent.mkdir(parents=True)
+            self.buildx.symlink_to(built / "buildx")
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -60,10 +89,10 @@ class DockerEngine:
             new = ["--mount", "--net", "--ipc", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
             engine = stack.enter_context(self._started(["unshare", *new, "--", *words]))
             wait_for("the Docker engine to answer", lambda: self._answer(engine), timeout_s=_START_S)
-            inside = Path(f"/proc/{engine.pid}/task/{engine.pid}/children").read_text().split()[0]
+            self.pid = int(Path(f"/proc/{engine.pid}/task/{engine.pid}/children").read_text().split()[0])
             ready, told = os.pipe()
             route = ["slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", f"--ready-fd={told}"]
-            stack.enter_context(self._started([*route, inside, "tap0"], keeps=told))
+            stack.enter_context(self._started([*route, str(self.pid), "tap0"], keeps=told))
             os.close(told)
             with os.fdopen(ready, "rb") as stream:
                 assert stream.read(1) == b"1", process.tail(self.log.read_text())
@@ -110,7 +139,7 @@ class DockerEngine:
         assert left == []
 
     def _ended(self) -> bool | Pending:
-        left = processes(self.root)
+        left = processes(str(self.root))
         return Pending(f"{left} are there") if left else True
 
 
@@ -128,11 +157,11 @@ def unpacked(settings: Settings) -> Path:
     return home
 
 
-def processes(root: Path) -> list[str]:
-    """Return the command lines that name the engine's directory."""
+def processes(text: str) -> list[str]:
+    """Return the command lines on the machine that have ``text`` in them."""
     lines = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdecimal() and int(entry.name) != os.getpid():
                 lines.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-    return [line for line in lines if str(root) in line]
+    return [line for line in lines if text in line]

@@ -1,7 +1,10 @@
 """Images built, saved and loaded by a real Docker engine: the way they are made on GitHub's runners."""
 
 import json
+import subprocess
+import sys
 import tarfile
+import textwrap
 import time
 from pathlib import Path
 
@@ -9,11 +12,13 @@ import pytest
 
 from k8s_e2e.base import process
 from k8s_e2e.base.errors import EnvironmentFailure
-from k8s_e2e.cluster import build_access, docker, doctor, images, oci
+from k8s_e2e.base.wait import Pending, wait_for
+from k8s_e2e.cluster import build_access, docker, doctor, image_builds, images, oci
 from k8s_e2e.cluster.local.provider import LocalProvider
 from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.model.profile import ImageBuild, Profile
 from k8s_e2e.model.settings import Settings
+from tests.cluster import registry
 from tests.cluster.docker_engine import DockerEngine, processes
 
 pytestmark = pytest.mark.cluster
@@ -148,11 +153,89 @@ def test_a_build_that_fails_in_an_engine_says_its_last_words(profile: Profile) -
     assert len(built(profile)) == 2
 
 
+def test_a_build_ends_in_the_engine_when_the_kit_is_killed(profile: Profile, docker_engine: DockerEngine) -> None:
+    """After SIGKILL of the kit in the middle of a step its client is gone, and the engine has ended the step."""
+    sleep = f"sleep {600 + time.monotonic_ns() % 10**6}"
+    dockerfile = profile.root / "app" / "Dockerfile"
+    dockerfile.write_text(DOCKERFILE.replace("COPY src", f"RUN busybox {sleep}\nCOPY src"))
+    program = textwrap.dedent(f"""
+        import sys; sys.path[:] = {sys.path!r}
+        from pathlib import Path
+        from tests.cluster.test_docker_engine import Profile, ImageBuild, built
+        build = ImageBuild(context="app", tags={{"docker-test/killed:e2e": {{"WORD": "killed"}}}})
+        built(Profile(root=Path({str(profile.root)!r}), name="t", overlay=".", namespace="t", images=(build,)))
+    """)
+    child = subprocess.Popen([sys.executable, "-c", program])
+    try:
+        wait_for("the step", lambda: bool(processes(sleep)) or Pending("not reached"), timeout_s=60)
+        assert processes(str(dockerfile)) != []
+    finally:
+        child.kill()
+        child.wait()
+    mine = (str(dockerfile), sleep)
+    ended = lambda: not any(map(processes, mine)) or Pending(f"{[*map(processes, mine)]}")  # noqa: E731
+    wait_for("client and step to end", ended, timeout_s=20)
+    dockerfile.write_text(DOCKERFILE)
+    assert len(built(profile)) == 2
+
+
+def test_images_are_built_by_the_engine_whatever_builder_is_current(
+    profile: Profile, docker_engine: DockerEngine
+) -> None:
+    """A builder in a container of its own, as one action sets it up, cannot see the engine's images: it is not used."""
+    if not docker_engine.buildx.exists():
+        pytest.skip("Docker 20.10 comes without buildx")
+    docker_engine.docker("buildx", "create", "--name", "other", "--driver", "docker-container", "--use")
+    try:
+        assert "other*" in docker_engine.docker("buildx", "ls")
+        assert len(built(profile)) == 2
+    finally:
+        docker_engine.docker("buildx", "rm", "other")
+
+
 def test_the_doctor_sees_the_engine(docker_engine: DockerEngine) -> None:
     """An engine that answers is found by its address in the environment, and is enough to build images."""
     assert docker.answers()
     check = next(check for check in doctor.examine(Settings()) if check.name == "Docker engine")
-    assert (check.ok, check.found) == (True, "answers")
+    assert check.ok
+    assert check.found.endswith(" answers")
+
+
+def test_a_client_that_needs_buildx_and_has_none(profile: Profile, docker_engine: DockerEngine) -> None:
+    """It is said, with what to install, and buildah builds the images where it can be had; an old client needs none."""
+    if not docker_engine.buildx.exists():
+        assert docker.build_command() == ["docker", "build"]
+        return
+    hidden = docker_engine.buildx.rename(docker_engine.buildx.with_name("hidden"))
+    try:
+        with pytest.raises(EnvironmentFailure, match=r"docker 29.* plugin buildx alone, which is not installed") as it:
+            docker.build_command()
+        check = next(check for check in doctor.examine(Settings()) if check.name == "Docker engine")
+        said: list[str] = []
+        builds = image_builds.ImageBuilds(Settings(), logs=profile.root, progress=said.append)
+    finally:
+        hidden.rename(docker_engine.buildx)
+    assert "docker-buildx-plugin" in it.value.hint
+    assert check.ok
+    assert " answers, but docker 29" in check.found
+    assert check.found.endswith("buildah builds the images")
+    assert builds._docker is None
+    assert said == [f"{it.value.message}: images are built by buildah"]
+
+
+def test_a_base_image_is_pulled_from_its_registry(
+    profile: Profile, docker_engine: DockerEngine, busybox_image: oci.BuiltImage, tmp_path: Path
+) -> None:
+    """A base image that the engine does not have is pulled once; another one under the same name is another input."""
+    name = f"{registry.ADDRESS}/base:{time.monotonic_ns()}"
+    dockerfile = profile.root / "app" / "Dockerfile"
+    dockerfile.write_text(DOCKERFILE.replace("localhost/busybox:1", name))
+    with registry.serving(docker_engine.pid, tmp_path / "registry") as served:
+        served.push(busybox_image, name.partition("/")[2])
+        assert [image.source for image in built(profile)] == ["built"] * 2
+    assert [image.source for image in built(profile)] == ["cached"] * 2
+    docker_engine.docker("tag", "docker-test/one:e2e", name)
+    assert docker.Docker(Settings()).base_id(name) != docker.Docker(Settings()).base_id("localhost/busybox:1")
 
 
 def test_an_engine_leaves_nothing(local_settings: Settings, docker_engine: DockerEngine) -> None:
@@ -160,9 +243,9 @@ def test_an_engine_leaves_nothing(local_settings: Settings, docker_engine: Docke
     cards = Path("/proc/net/dev").read_text().splitlines()
     with DockerEngine(local_settings) as engine:
         assert engine.docker("image", "ls", "--quiet") == ""
-        assert processes(engine.root)
+        assert processes(str(engine.root))
         assert engine.root != docker_engine.root
-    assert processes(engine.root) == []
+    assert processes(str(engine.root)) == []
     assert not engine.root.exists()
     assert [path for path in engine.cgroup.paths if path.exists()] == []
     assert str(engine.root) not in Path("/proc/self/mountinfo").read_text()
