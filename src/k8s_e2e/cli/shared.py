@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from k8s_e2e.base.data import data_dir
+from k8s_e2e.base.text import plain
 from k8s_e2e.cluster.provider import NAMES
 
 PROGRAM = os.environ.get("K8S_E2E_PROGRAM", "k8s-e2e")  # how the launcher was called: `k8s-e2e` may not be on PATH
@@ -21,6 +22,15 @@ def callable_here(text: str) -> str:
     return text.replace("`k8s-e2e ", f"`{PROGRAM} ")
 
 
+def harmless(text: str) -> str:
+    """Return ``text``, which may come from a cluster, so that it neither steers a terminal nor begins a line of ours.
+
+    Lines after the first stand behind a bar: none of them can be taken for another message, or for a command of a CI
+    system.
+    """
+    return plain(text).rstrip("\n").replace("\n", f"\n{'':9} | ")
+
+
 class Shown:
     """Progress for people: one plain line a step, with the seconds since the start."""
 
@@ -31,7 +41,7 @@ class Shown:
     def __call__(self, text: str) -> None:
         """Show one line."""
         elapsed = time.monotonic() - self.began
-        self.console.print(f"{elapsed:7.1f} s  {callable_here(text)}", markup=False)
+        self.console.print(f"{elapsed:7.1f} s  {harmless(callable_here(text))}", markup=False)
 
 
 def profile_path(path: str | None) -> Path:

@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     gate_timeout_s: float = 30.0
     """Traces complete at Jaeger."""
     collect_timeout_s: float = 120.0
-    publish_timeout_s: float = 180.0
+    publish_timeout_s: float = 90.0
     """The whole exchange with GitHub's API, pauses that its rate limits ask for included."""
     stage_timeout_s: float = 5400.0
     """A stage's own watchdog; long enough for the builds of a first run (`build_timeout_s`) and what comes after."""
