@@ -68,16 +68,17 @@ class KindProvider:
 
     def images(self, name: str) -> list[LoadedImage]:
         """List the images that all nodes have; see `Provider.images`."""
-        nodes = self._kind(silent).nodes(names.check_kind(name))
+        names.check_kind(name)
+        nodes = self._kind(silent).nodes(name)
         if not nodes:
             raise EnvironmentFailure(f"kind cluster {name!r} has no nodes", hint=_makes(name))
         return node_images.images_of(nodes)
 
     def component_logs(self, name: str, scratch: Path) -> dict[str, Path]:
         """Export the nodes' logs; what kind could not get is told in a component ``kind-export``."""
+        names.check_kind(name)
         exported = scratch / "exported"
-        kind = self._kind(silent)
-        problem = kind.export_logs(names.check_kind(name), exported, timeout_s=self._settings.collect_timeout_s)
+        problem = self._kind(silent).export_logs(name, exported, timeout_s=self._settings.collect_timeout_s)
         found = exported_logs.components(exported)
         if problem and not found:
             raise EnvironmentFailure(f"kind exported no logs of cluster {name!r}: {problem}")
