@@ -8,7 +8,7 @@ import click
 
 from k8s_e2e.base import clock
 from k8s_e2e.base.errors import UsageError
-from k8s_e2e.cli.shared import PROGRAM, Shown, profile_option, profile_path, provider_option
+from k8s_e2e.cli.shared import PROGRAM, Shown, harmless, profile_option, profile_path, provider_option
 from k8s_e2e.model import io
 from k8s_e2e.model.layout import STAGES, RunDir
 from k8s_e2e.model.profile import load_profile
@@ -110,7 +110,7 @@ def _runs(profile: Path) -> Path:
 
 
 def _tail(error: str, hint: str) -> str:
-    return "".join(f": {text}" for text in (error, hint) if text)
+    return "".join(f": {harmless(text)}" for text in (error, hint) if text)
 
 
 COMMANDS = (run, stage)

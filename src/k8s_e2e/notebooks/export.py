@@ -6,6 +6,7 @@ from typing import Any
 import nbformat
 
 from k8s_e2e.base import files
+from k8s_e2e.base.text import plain
 from k8s_e2e.model.run import StageOutcome
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,6 +29,7 @@ def _markdown(document: nbformat.NotebookNode, notebook: Path, outcome: StageOut
     from nbconvert import MarkdownExporter  # noqa: PLC0415 - 0.3 s, only needed once a stage ended
 
     exporter = MarkdownExporter(extra_template_basedirs=[str(TEMPLATES)], template_name="agent")
+    exporter.register_filter("plain", plain)
     for cell in document.cells:
         _prefer_markdown(cell)
     folder = f"{notebook.stem}_files"
