@@ -13,6 +13,7 @@ from k8s_e2e.diagnosis.engine import examine
 from k8s_e2e.diagnosis.facts import Facts
 from k8s_e2e.diagnosis.objects import Tracked
 from k8s_e2e.diagnosis.observed import Observed
+from k8s_e2e.diagnosis.writes import failed
 from k8s_e2e.evidence import operator_actions, resources
 from k8s_e2e.evidence.log_lines import LogLine, Run
 from k8s_e2e.model.evidence import Action
@@ -22,6 +23,7 @@ from k8s_e2e.platform.kube import Resource
 from k8s_e2e.report.sections.outcome import again
 from k8s_e2e.report.write import write_reports
 from k8s_e2e.scenarios import loader
+from k8s_e2e.stages.table import Table
 from tests.unit.run_builder import at, fail, green
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -268,3 +270,26 @@ def test_a_cluster_scoped_custom_resource_of_the_profile_is_listed():
     zone = Resource("acme.example", "v1", "Zone", "zones", namespaced=False, verbs=verbs)
     other = Resource("acme.example", "v1", "Realm", "realms", namespaced=False, verbs=verbs)
     assert resources.wanted([zone, other], ["zones.acme.example"]) == [zone]
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_failed"),
+    [
+        ({"action": "Create", "outcome": "ok", "http_status": 201}, False),
+        ({"action": "Delete", "outcome": "ok", "http_status": 404}, False),  # gone is gone
+        ({"action": "create"}, False),
+        ({"action": "create", "http_status": 403}, True),
+        ({"action": "create", "outcome": "Failed"}, True),
+        ({"action": "conflict", "outcome": "ok"}, True),
+        ({"action": "create", "outcome": "wedged"}, True),
+    ],
+)
+def test_what_became_of_a_write_is_judged_in_one_way(fields, is_failed):
+    """Its own word decides, else its HTTP status."""
+    assert failed(Action(time=at(1), resource_kind="ConfigMap", resource_name="a", **fields)) is is_failed
+
+
+def test_a_table_without_rows_says_none():
+    """A notebook shows no head without a body."""
+    empty = Table(["a", "b"], [], title="Traces")
+    assert (empty._repr_markdown_(), empty._repr_html_()) == ("**Traces**: none\n", "<p><b>Traces</b>: none</p>")

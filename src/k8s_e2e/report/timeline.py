@@ -11,6 +11,7 @@ from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import Facts
 from k8s_e2e.diagnosis.pods import Pod
 from k8s_e2e.diagnosis.verdict import DERIVED_STAGES, told
+from k8s_e2e.diagnosis.writes import failed
 from k8s_e2e.model.results import StepResult
 from k8s_e2e.model.story import Timeline, TimelineItem
 from k8s_e2e.report.spans import spans
@@ -163,11 +164,10 @@ def _actions(facts: Facts) -> Iterator[TimelineItem]:
     for number, action in enumerate(facts.observed.actions.actions):
         end = seconds(action.time)
         if end is not None:
-            bad = action.http_status >= _HTTP_ERROR or action.action in ("Conflict", "Refuse")
             yield TimelineItem(
                 lane="actions", row=action.resource_kind, start_s=end - action.duration_ms / 1000, end_s=end,
                 title=one_line(f"{action.action} {action.resource_kind}/{action.resource_name}", 120),
-                status="failed" if bad else "ok", detail=one_line(action.reason, 200),
+                status="failed" if failed(action) else "ok", detail=one_line(action.reason, 200),
                 ref=f"k8s/operator-actions.json#{number}",
             )  # fmt: skip
 

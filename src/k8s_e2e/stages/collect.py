@@ -40,7 +40,9 @@ def collect(parameters: CollectParameters) -> Table:
         profile = load_profile(parameters.profile)
         sealed = _collect(run, profile, settings)
     rows = [[part.name, part.status, part.duration_s, part.rows, part.error] for part in sealed.parts]
-    return Table(["part", "status", "seconds", "rows", "error"], rows, title="Collected")
+    left_out = [f"[{name}]" for name in profile.unconfigured]
+    title = f"Collected; the profile has no {' and no '.join(left_out)}" if left_out else "Collected"
+    return Table(["part", "status", "seconds", "rows", "error"], rows, title=title)
 
 
 def complete_seal(run: RunDir, settings: Settings) -> Manifest | None:

@@ -24,6 +24,7 @@ def trace_analysis(parameters: TraceAnalysisParameters) -> Table:
         analysed = analysis.analyse(run)
         if "traces" in io.load_or(run.run_json, RunRecord).unconfigured:
             journal.progress("no traces: the profile has no [traces]")
+            return Table(["trace"], [], title="Traces (the profile has no [traces])")
     return table(analysed)
 
 
@@ -37,4 +38,4 @@ def table(analysed: TraceAnalysis) -> Table:
         rows.append([trace.trace_id, trace.step, began, trace.duration_ms, trace.spans, trace.errors, where])
     columns = ["trace", "step", "began with", "ms", "spans", "errors", "longest on the critical path"]
     cut = f", the slowest {SHOWN}" if len(analysed.traces) > SHOWN else ""
-    return Table(columns, rows, title=f"{len(analysed.traces)} traces{cut}")
+    return Table(columns, rows, title=f"{len(analysed.traces)} traces{cut}" if rows else "Traces")

@@ -43,6 +43,9 @@ def write(action: str, kind: str, path: str, body: Any = None) -> None:
         with send("DELETE" if action == "Delete" else "PATCH", path, body) as answer:
             told |= {"outcome": "ok", "http_status": answer.status}
     except urllib.error.HTTPError as error:
+        if (action, error.code) == ("Delete", 404):
+            told |= {"outcome": "ok", "http_status": 404}
+            return
         reason = json.load(error).get("message", "")
         told |= {"outcome": "failed", "http_status": error.code, "reason": reason}
         raise RuntimeError(reason) from error
@@ -89,11 +92,13 @@ def once() -> str:
         listed = json.load(answer)
     with send("GET", f"{BOARDS}?labelSelector={GROUP}/bookshelf") as answer:
         boards = json.load(answer)["items"]
-    for shelf in listed["items"]:
-        label, name = f"{GROUP}/bookshelf", shelf["metadata"]["name"]
-        if "deletionTimestamp" in shelf["metadata"]:
-            continue  # its boards are garbage-collected
-        own = {one["metadata"]["name"]: one for one in boards if one["metadata"]["labels"][label] == name}
+    shelf_of = {board["metadata"]["name"]: board["metadata"]["labels"][f"{GROUP}/bookshelf"] for board in boards}
+    shelves = {shelf["metadata"]["name"]: shelf for shelf in listed["items"]}
+    for name, shelf_name in shelf_of.items():
+        if shelf_name not in shelves:  # Kubernetes' garbage collector takes up to 30 s to hear of a new kind
+            write("Delete", "ConfigMap", f"{BOARDS}/{name}")
+    for name, shelf in shelves.items():
+        own = {board["metadata"]["name"]: board for board in boards if shelf_of[board["metadata"]["name"]] == name}
         try:
             reconcile(shelf, own)
         except RuntimeError as error:

@@ -7,6 +7,7 @@ from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import CAUSE, CONSEQUENCE, Candidate, Facts
 from k8s_e2e.diagnosis.logs import describe, read
 from k8s_e2e.diagnosis.objects import Tracked, condition, listing, mapping, stamp
+from k8s_e2e.diagnosis.writes import failed
 from k8s_e2e.model.evidence import Action
 from k8s_e2e.model.story import Finding
 
@@ -14,9 +15,7 @@ _DENIED = re.compile(
     r'User \\*"system:serviceaccount:([^":\\]+):([^"\\]+)\\*" cannot (\w+) resource \\*"([^"\\]+)\\*" '
     r'in API group \\*"([^"\\]*)\\*"'
 )
-_DONE = ("", "ok", "success", "succeeded", "applied", "created", "updated", "deleted", "done", "unchanged", "skipped")
 _FAILED_PHASES = ("failed", "error")
-_HTTP_ERROR = 400
 
 
 def find(facts: Facts) -> Iterator[Candidate]:
@@ -75,9 +74,7 @@ def _failed_writes(facts: Facts) -> Iterator[Candidate]:
     for number, action in enumerate(facts.observed.actions.actions):
         last[f"{action.resource_kind}/{action.resource_name}"] = (number, action)
     for ref, (number, action) in sorted(last.items()):
-        conflict = action.action in ("Conflict", "Refuse")
-        told = action.outcome != "" or action.http_status < _HTTP_ERROR  # deleting what is gone is done, with a 404
-        if not conflict and told and action.outcome.lower() in _DONE:
+        if not failed(action):
             continue
         status = f" ({action.http_status})" if action.http_status else ""
         finding = Finding(

@@ -4,12 +4,12 @@ from collections import Counter
 
 from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import Facts
+from k8s_e2e.diagnosis.writes import failed
 from k8s_e2e.model.evidence import Action
 from k8s_e2e.report.model import Block, Bullets, Code, Line, Link, Para, Section, Table, label
 from k8s_e2e.report.sections import writers
 
 _MOST = 30
-_HTTP_ERROR = 400
 _MAKING = ("create", "update", "patch", "apply")
 
 
@@ -30,7 +30,7 @@ def section(facts: Facts) -> Section:
     told += [label("Written, and absent at the end", Code(ref)) for ref in absent[:10]]
     if told:
         blocks.append(Bullets(tuple(told)))
-    ordered = sorted(actions, key=lambda action: (not bad(action), action.time, action.seq))
+    ordered = sorted(actions, key=lambda action: (not failed(action), action.time, action.seq))
     detailed = any(action.fields or action.reason for action in ordered[:_MOST])
     rows = tuple(_row(action)[: None if detailed else -1] for action in ordered[:_MOST])
     more: Line = (f"{len(actions) - _MOST} more in ", Link(rest[0])) if len(actions) > _MOST else ""
@@ -39,15 +39,9 @@ def section(facts: Facts) -> Section:
     return Section(4, "Operator actions", tuple(blocks), rest)
 
 
-def bad(action: Action) -> bool:
-    """Whether a write was refused, in conflict, or of an outcome nobody knows."""
-    refused = action.action in ("Conflict", "Refuse") or action.http_status >= _HTTP_ERROR
-    return refused or action.outcome.lower() in ("failed", "error", "unknown")
-
-
 def _counts(actions: list[Action]) -> Para:
     counts = Counter(action.action for action in actions)
-    wrong = sum(bad(action) for action in actions)
+    wrong = sum(failed(action) for action in actions)
     words = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     return Para(f"{len(actions)} finished writes: {words}; {wrong} of them refused or failed.")
 
@@ -72,7 +66,7 @@ def _row(action: Action) -> tuple[Line, ...]:
     status = f"{action.outcome or 'not recorded'}{f' ({action.http_status})' if action.http_status else ''}"
     return (
         action.time[11:23],
-        f"{'✗ ' if bad(action) else ''}{one_line(action.action, 40)}",
+        f"{'✗ ' if failed(action) else ''}{one_line(action.action, 40)}",
         Code(f"{action.resource_kind}/{action.resource_name}"),
         one_line(status, 60),
         f"{action.duration_ms:.0f}",
