@@ -113,8 +113,8 @@ def engine(
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "mine"))
     stand_in = Engine(places)
     yield stand_in
-    asked = {tuple(words): words for words in stand_in.calls}
-    assert {words: error for words in asked.values() if (error := parse_error(docker, words))} == {}
+    asked = {shlex.join(words): words for words in stand_in.calls}
+    assert {line: error for line, words in asked.items() if (error := parse_error(docker, words))} == {}
     assert not (tmp_path / "home").exists()
     assert not (tmp_path / "mine").exists()
 
