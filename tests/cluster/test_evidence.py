@@ -29,6 +29,7 @@ from tests.cluster.conftest import Kubectl
 pytestmark = pytest.mark.cluster
 
 CANARY = "canary-7d1f-never-on-disk"
+GONE = "canary-of-a-secret-that-is-deleted"
 POD = """
 apiVersion: v1
 kind: Pod
@@ -310,7 +311,14 @@ def test_the_collection_is_complete_sealed_and_free_of_secrets(
         kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(widget))
         kubectl("create", "secret", "generic", "db", "-n", namespace, f"--from-literal=password={CANARY}")
         kubectl("create", "configmap", "leak", "-n", namespace, f"--from-literal=conf={CANARY}")
-        wait_for("the secret", lambda: bool(history(run, "Secret", "db")) or Pending("not seen"), timeout_s=10)
+        kubectl("create", "secret", "generic", "gone", "-n", namespace, f"--from-literal=password={GONE}")
+        for name in ("db", "gone"):
+            wait_for(name, lambda name=name: bool(history(run, "Secret", name)) or Pending("not seen"), timeout_s=10)
+        kubectl("delete", "secret", "gone", "-n", namespace)
+        kubectl("create", "configmap", "late", "-n", namespace, f"--from-literal=conf={GONE} and {CANARY}")
+        for path in (run.requests, run.kit_log, run.results, run.traces, run.path("logs/build-a.txt")):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps({"url": f"http://shop/?key={CANARY}", "msg": f"key {GONE}"}) + "\n")
         start(kubectl, namespace, "talker", f"echo password is {CANARY}; echo done; sleep 600")
         until_logged(run, "talker", "done")
         widget["metadata"] = {"name": "deleted"}
@@ -346,10 +354,45 @@ def test_the_collection_is_complete_sealed_and_free_of_secrets(
     assert "#   name: deleted" in widgets
     assert "Node-Selectors" in run.path("k8s/pod-descriptions.txt").read_text()
     assert "done" in run.path("k8s/logs-talker.txt").read_text()
-    leaks = subprocess.run(["grep", "-rlF", CANARY, str(run.root)], capture_output=True, text=True, check=False).stdout
+    grep = ["grep", "-rlF", "-e", CANARY, "-e", GONE, str(run.root)]
+    leaks = subprocess.run(grep, capture_output=True, text=True, check=False).stdout
     # the components' own logs are the cluster's, not the namespace's; the API server logs no bodies
     assert leaks == ""
     assert sealed.redactions["db/password"] >= 2
+    (hashed,) = {item["data"]["password"] for item in items if item["metadata"]["name"] == "db"}
+    assert json.loads(run.requests.read_text())["url"] == f"http://shop/?key={hashed}"
+    (late,) = (item["data"]["conf"] for item in items if item["metadata"]["name"] == "late")
+    assert json.loads(run.results.read_text())["msg"] == f"key {late.split()[0]}"
+
+
+def test_a_recorder_that_died_is_told_and_what_it_missed_is_fetched(
+    cluster: Cluster, kubectl: Kubectl, namespace: str, busybox: str, run: RunDir, profile: Profile, settings: Settings
+) -> None:
+    """Its part fails and says since when nothing was recorded; the logs of present pods are whole, each line once."""
+    pid = recorder.start(run, cluster, namespace, profile, settings)
+    start(
+        kubectl,
+        namespace,
+        "talker",
+        "i=0; while [ $i -lt 40 ]; do echo line $i; i=$((i+1)); sleep 0.1; done; sleep 600",
+    )
+    until_logged(run, "talker", "line 5")
+    os.kill(pid, signal.SIGKILL)
+    wait_for("its end", lambda: not recorder.alive(run, settings) or Pending("alive"), timeout_s=5)
+    assert "line 39" not in run.path("k8s/logs/talker/main.txt").read_text()
+    kubectl("create", "configmap", "later", "-n", namespace)
+
+    def over() -> bool | Pending:
+        said = kubectl("logs", "talker", "-n", namespace)
+        return "line 39" in said or Pending(said[-40:])
+
+    wait_for("the last line", over, timeout_s=30)
+    collected = collector.collect(run, cluster, namespace, profile, None, settings, print)
+    (failed,) = (part for part in collected.parts if part.status == "failed")
+    assert failed.name == "recorder"
+    assert "died after 20" in failed.error
+    assert log(run, "talker") == [(0, f"line {number}") for number in range(40)]
+    assert "line 39" in run.path("k8s/logs-talker.txt").read_text()
 
 
 def test_without_a_recorder_the_logs_come_over_the_api(

@@ -455,6 +455,42 @@ def test_ending_a_recorder_that_does_not_run_is_fine(tmp_path):
     assert recorder.stop(run, settings) is False
 
 
+@pytest.mark.parametrize(
+    ("notes", "told"),
+    [
+        ([], ""),
+        ([{"event": "recorder.started", "time": "1"}, {"event": "recorder.ended", "why": "drained"}], ""),
+        ([{"event": "recorder.started", "time": "1"}, {"event": "watch.failed"}], "died after 2026-01-02T03:04:09"),
+        (
+            [
+                {"event": "recorder.ended", "why": "drained"},
+                {"event": "recorder.started", "time": "2026-01-02T03:04:59"},
+            ],
+            "died after 2026-01-02T03:04:59",
+        ),
+        (
+            [{"event": "recorder.ended", "time": "T", "why": "the API server has been gone"}],
+            r"ended at T \(the API ser",
+        ),
+    ],
+)
+def test_a_recorder_that_ended_before_it_was_drained_is_no_success(tmp_path, notes, told):
+    """Whoever drains hears that and since when nothing was recorded, unless nothing was to be."""
+    run = RunDir.claim(tmp_path / "run")
+    for path, lines in {
+        "logs/recorder.jsonl": notes,
+        "k8s/history.jsonl": [{"seen": "2026-01-02T03:04:05"}, {"seen": "2026-01-02T03:04:09"}],
+    }.items():
+        run.path(path).parent.mkdir()
+        run.path(path).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = Settings(state_dir=tmp_path / "state")
+    if not told:
+        assert recorder.drain(run, settings) is False
+        return
+    with pytest.raises(recorder.RecorderFailed, match=told):
+        recorder.drain(run, settings)
+
+
 def test_a_recorder_without_a_cluster_says_why(tmp_path):
     """A kubeconfig that is not there ends the start at once, with the reason."""
     (tmp_path / "run").mkdir()

@@ -77,8 +77,7 @@ class Redactor:
             base64.urlsafe_b64encode(raw).decode().rstrip("="),
         }
         token = self.token(name, whole or raw)
-        self._forms = {**dict.fromkeys(forms, (name, token)), **self._forms}
-        self._needles = tuple(form.encode("utf-8", "surrogatepass") for form in self._forms)
+        self.take(dict.fromkeys(forms, (name, token)))
 
     def token(self, name: str, value: bytes) -> str:
         """Return what stands for ``value``: equal values of one salt have equal hashes."""
@@ -116,9 +115,24 @@ class Redactor:
             done = max(done, end)  # of two that overlap both are gone
         return "".join([*pieces, text[done:]])
 
+    def learnt(self) -> dict[str, tuple[str, str]]:
+        """Return what was learnt, for another redactor of the same salt to `take`: secret values in plain text."""
+        return self._forms
+
+    def take(self, learnt: dict[str, tuple[str, str]]) -> None:
+        """Learn what another redactor of the same salt has learnt."""
+        self._forms = {**learnt, **self._forms}
+        self._needles = tuple(form.encode("utf-8", "surrogatepass") for form in self._forms)
+
     def holds_known(self, data: bytes) -> bool:
         """Tell whether a learnt value stands in ``data`` (UTF-8)."""
         return any(needle in data for needle in self._needles)
+
+    def starred(self, data: bytes) -> bytes:
+        """Return ``data`` (UTF-8), no longer and no shorter, with stars in place of the learnt values."""
+        for needle in self._needles:
+            data = data.replace(needle, b"*" * len(needle))
+        return data
 
     def _line(self, line: str, patterns: list[tuple[str, tuple[str, ...], re.Pattern[str]]]) -> str:
         lowered = line.lower()

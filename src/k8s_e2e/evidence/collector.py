@@ -20,19 +20,20 @@ from k8s_e2e.evidence import (
     component_logs,
     events,
     log_lines,
+    missed_logs,
     operator_actions,
     pods,
     recorder,
     resources,
     service_logs,
 )
-from k8s_e2e.evidence.api_logs import container_runs, read_lines
+from k8s_e2e.evidence.api_logs import container_runs
 from k8s_e2e.evidence.caps import join
-from k8s_e2e.evidence.container_log import ContainerLog
 from k8s_e2e.evidence.history import event_revisions, last_states
 from k8s_e2e.evidence.log_lines import LogLine
 from k8s_e2e.evidence.parts import Parts
 from k8s_e2e.evidence.secrets import Cleaner, run_salt
+from k8s_e2e.evidence.sweep import sweep
 from k8s_e2e.model.evidence import Manifest
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.profile import OperatorSource, Profile
@@ -99,6 +100,7 @@ class _Collection:
         self.listings: list[resources.Listing] = []
         self.descriptions = ""
         self.api_actions: Any = None
+        self.gap = False  # the recorder ended too early
 
     def work(self) -> None:
         """Do all parts: first what waits for others, side by side; then what is written from it."""
@@ -112,9 +114,10 @@ class _Collection:
         if operator is not None and operator.actions_path and self.requester is not None:
             reading["operator-api"] = partial(self.ask_operator, operator, self.requester)
         self._together(reading)
-        # From here on every Secret's value is known: what follows writes.
+        # From here on every Secret's value is known, also those that only the recorder has seen: what follows writes.
         resources.clean(self.listings, self.cleaner)
         writing: dict[str, Callable[[], int | None]] = {
+            "redaction": lambda: sweep(self.run, self.cleaner),
             "resources.json": self.write_resources,
             "pod-descriptions.txt": self.write_descriptions,
             "events": self.write_events,
@@ -150,7 +153,11 @@ class _Collection:
 
     def drain(self) -> int | None:
         """Let the recorder catch up and end; rows: 1 if there was one."""
-        return int(recorder.drain(self.run, self.settings))
+        try:
+            return int(recorder.drain(self.run, self.settings, redactor=self.cleaner.redactor))
+        except recorder.RecorderFailed:
+            self.gap = True
+            raise
 
     def fetch(self) -> int:
         """List everything; rows: objects."""
@@ -237,43 +244,16 @@ class _Collection:
         return len(known) + len(fresh)
 
     def complete_logs(self) -> int:
-        """Put log files together, and fetch over the API what no recorder has followed. Rows: files."""
+        """Put log files together, and fetch over the API what no recorder has followed to its end. Rows: files."""
         for waiting in self.run.pod_logs.glob("*/.*.tail1"):  # of a recorder that was killed
             join(waiting.with_name(waiting.name[1:].removesuffix(".tail1")))
         failed = 0
         for pod in (item for listing in self.listings if listing.resource.kind == "Pod" for item in listing.items):
-            failed += self._pod_logs(pod)
+            failed += missed_logs.complete(self.kube, pod, self.run.pod_logs, self.cleaner.redactor, gap=self.gap)
         if failed:
             message = f"{failed} container logs could not be read; see logs/kit.jsonl"
             raise OSError(message)
         return sum(1 for _ in self.run.pod_logs.glob("*/*.txt"))
-
-    def _pod_logs(self, pod: dict[str, Any]) -> int:
-        failed = 0
-        for state in container_runs(pod):
-            run = state.run
-            directory = self.run.pod_logs / run.pod
-            if (directory / f"{run.container}.txt").exists():
-                continue
-            log = ContainerLog(directory, run.container, self.cleaner.redactor)
-            for number, wanted in ((run.number - 1, state.has_previous), (run.number, state.started)):
-                if not wanted:
-                    continue
-                each = run._replace(number=number)
-                previous = number < run.number
-                try:
-                    stream = self.kube.logs(
-                        self.namespace, run.pod, run.container, previous=previous, inactivity_s=ENDPOINT_S
-                    )
-                    lines = read_lines(stream)
-                except ApiError:
-                    failed += 1
-                    log.miss(each)
-                else:
-                    log.begin(each)
-                    log.write(each, lines)
-            log.close()
-        return failed
 
     def write_service_logs(self) -> int:
         """Write logs-<service>.txt; rows: services."""
@@ -298,7 +278,7 @@ class _Collection:
             if state.running
         ]
         if len(present) == 1:  # of two it is not known which one answered
-            rows = operator_actions.with_api(rows, self.api_actions, present[0])
+            rows = operator_actions.with_api(rows, self.cleaner.patterns(self.api_actions), present[0])
         done = operator_actions.finished(rows)
         files.write_json(self.run.actions, done)
         return done.count

@@ -14,13 +14,17 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import msgspec
 
 from k8s_e2e.base import files
 from k8s_e2e.base.errors import EnvironmentFailure
+from k8s_e2e.base.redaction import Redactor
 from k8s_e2e.cluster.provider import Cluster
-from k8s_e2e.evidence.recording import Config
+from k8s_e2e.evidence.recording import HANDOVER, Config
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.profile import Profile
 from k8s_e2e.model.settings import Settings
@@ -29,7 +33,7 @@ START_TIMEOUT_S = 20.0
 
 
 class RecorderFailed(EnvironmentFailure):
-    """The recorder did not start, or did not end in time."""
+    """The recorder did not start, did not end in time, or had ended before its time."""
 
 
 def place(run: RunDir, settings: Settings) -> Path:
@@ -76,15 +80,22 @@ def alive(run: RunDir, settings: Settings) -> bool:
     return _wait_gone(place(run, settings), 0.0) is False
 
 
-def drain(run: RunDir, settings: Settings, *, timeout_s: float = 15.0) -> bool:
+def drain(run: RunDir, settings: Settings, *, redactor: Redactor | None = None, timeout_s: float = 15.0) -> bool:
     """Let the recorder catch up with the cluster, write everything out, and end.
 
-    Returns whether there was one.
+    Returns whether there was one. ``redactor`` learns the Secret values that the recorder has seen, those of deleted
+    Secrets, too: they go from memory to memory.
 
     Raises:
-        RecorderFailed: it did not end in time, and was killed; what it had seen is on disk.
+        RecorderFailed: it did not end in time, and was killed; or it had ended before, and nobody had asked it to.
+            What it had seen is on disk.
     """
-    return _end(run, settings, signal.SIGUSR1, timeout_s)
+    with _handover(place(run, settings), redactor) as receive:
+        if _end(run, settings, signal.SIGUSR1, timeout_s, receive):
+            return True
+    if gap := _gap(run):
+        raise RecorderFailed(gap)
+    return False
 
 
 def stop(run: RunDir, settings: Settings, *, forget: bool = True, timeout_s: float = 5.0) -> bool:
@@ -157,7 +168,64 @@ def _first_words(reading: int) -> str:
     return said.decode("utf-8", "replace").strip()
 
 
-def _end(run: RunDir, settings: Settings, signum: int, timeout_s: float) -> bool:
+@contextmanager
+def _handover(state: Path, redactor: Redactor | None) -> Iterator[Callable[[], None]]:
+    """Yield a function that receives what the recorder hands over as it ends; at the end ``redactor`` learns it."""
+    fifo = state / HANDOVER
+    if redactor is None or not state.is_dir():
+        yield lambda: None
+        return
+    fifo.unlink(missing_ok=True)
+    os.mkfifo(fifo, 0o600)
+    reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    received = bytearray()
+
+    def receive() -> None:
+        with suppress(BlockingIOError):
+            while data := os.read(reading, 1 << 16):
+                received.extend(data)
+
+    try:
+        yield receive
+        receive()
+    finally:
+        os.close(reading)
+        fifo.unlink(missing_ok=True)
+        with suppress(msgspec.DecodeError):  # of one that was killed
+            redactor.take(msgspec.json.decode(bytes(received), type=dict[str, tuple[str, str]]))
+
+
+def _gap(run: RunDir) -> str:
+    """Say since when nothing was recorded, if the last recorder of ``run`` ended without having been drained."""
+    notes = [note for note in files.read_lines(run.logs / "recorder.jsonl") if isinstance(note, dict)]
+    ends = [note for note in notes if note.get("event") in ("recorder.started", "recorder.ended")]
+    if not ends or ends[-1].get("why") == "drained":
+        return ""
+    last = ends[-1]
+    if last["event"] == "recorder.ended":
+        return f"the recorder ended at {last.get('time')} ({last.get('why')}): what happened since is not recorded"
+    seen = _last_seen(run.history)
+    return f"the recorder died after {max(seen, str(last.get('time')))}: what happened since is not recorded"
+
+
+def _last_seen(history: Path) -> str:
+    """Return when the last line of ``history`` was written, empty if that is not known."""
+    if not history.exists():
+        return ""
+    seen = ""
+    for line in history.read_bytes().splitlines():
+        with suppress(msgspec.DecodeError):
+            seen = msgspec.json.decode(line, type=_Seen).seen
+    return seen
+
+
+class _Seen(msgspec.Struct):
+    seen: str
+
+
+def _end(
+    run: RunDir, settings: Settings, signum: int, timeout_s: float, meanwhile: Callable[[], None] = lambda: None
+) -> bool:
     state = place(run, settings)
     if _wait_gone(state, 0.0) is not False:
         return False
@@ -168,7 +236,7 @@ def _end(run: RunDir, settings: Settings, signum: int, timeout_s: float) -> bool
         if time.monotonic() >= deadline:
             break
     _kill(pid, signum)
-    if _wait_gone(state, max(0.0, deadline - time.monotonic())) is not False:
+    if _wait_gone(state, max(0.0, deadline - time.monotonic()), meanwhile) is not False:
         return True
     _kill(_pid(state) or pid, signal.SIGKILL)
     _wait_gone(state, 2.0)
@@ -176,7 +244,7 @@ def _end(run: RunDir, settings: Settings, signum: int, timeout_s: float) -> bool
     raise RecorderFailed(message, hint="what it had seen is on disk; see logs/recorder.jsonl")
 
 
-def _wait_gone(state: Path, timeout_s: float) -> bool | None:
+def _wait_gone(state: Path, timeout_s: float, meanwhile: Callable[[], None] = lambda: None) -> bool | None:
     """Wait until nobody holds the lock: True; still held: False; there never was one: None."""
     try:
         lock = os.open(state / "alive", os.O_RDWR | os.O_CLOEXEC)
@@ -188,6 +256,7 @@ def _wait_gone(state: Path, timeout_s: float) -> bool | None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                meanwhile()
                 if time.monotonic() >= deadline:
                     return False
                 time.sleep(0.02)

@@ -20,6 +20,7 @@ import msgspec
 
 from k8s_e2e.base import files
 from k8s_e2e.base.redaction import Redactor
+from k8s_e2e.platform.kube import ApiError, Kube
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _PUBLIC_KEYS = {"ca.crt", "tls.crt", "namespace", "username", "user", "host", "port", "database", "name", "type", "url"}
@@ -144,6 +145,15 @@ def _each_string(value: Any, redact: Callable[[str], str]) -> Any:
     if isinstance(value, list):
         return [_each_string(item, redact) for item in value]
     return value
+
+
+def taught(kube: Kube, namespace: str, directory: Path) -> Cleaner:
+    """Return a cleaner with the salt kept in ``directory`` that knows the Secrets there are in ``namespace`` now."""
+    cleaner = Cleaner(run_salt(directory))
+    with suppress(ApiError):  # not allowed, or not answered: what is not known now is looked for when it is
+        for secret in kube.list("v1", "Secret", namespace)["items"]:
+            cleaner.learn({"kind": "Secret", **secret})
+    return cleaner
 
 
 def run_salt(directory: Path) -> bytes:

@@ -3,7 +3,7 @@
 from k8s_e2e.base import journal
 from k8s_e2e.base.errors import EnvironmentFailure, ExpectationError
 from k8s_e2e.cluster import system_packages
-from k8s_e2e.evidence import recorder
+from k8s_e2e.evidence import recorder, secrets
 from k8s_e2e.model import io
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.parameters import TestParameters
@@ -39,6 +39,8 @@ def test(parameters: TestParameters) -> Table:
                 message = f"namespace {profile.namespace} of cluster {cluster.name} was not made for run {run_id}"
                 raise EnvironmentFailure(message, hint="another run has deployed there since; begin a new run")
             recorder.start(run, cluster, profile.namespace, profile, settings)  # it ended when the run was sealed
+            cleaner = secrets.taught(opened.kube, profile.namespace, recorder.place(run, settings))
+            journal.redact(cleaner.redactor)
             context = engine.Context(
                 kube=opened.kube,
                 requester=opened.requester,
@@ -50,6 +52,7 @@ def test(parameters: TestParameters) -> Table:
                 run=run,
                 run_id=run_id,
                 settings=settings,
+                cleaner=cleaner,
                 image_prefix=record.image_prefix,
             )
             results = engine.run(scenarios, context, journal.progress)

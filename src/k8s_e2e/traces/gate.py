@@ -15,7 +15,7 @@ import msgspec
 from k8s_e2e.base import clock, files
 from k8s_e2e.base.errors import KitError
 from k8s_e2e.base.progress import Progress
-from k8s_e2e.base.redaction import Redactor
+from k8s_e2e.evidence.secrets import Cleaner
 from k8s_e2e.model import io
 from k8s_e2e.model.evidence import Census, Traces
 from k8s_e2e.model.layout import RunDir
@@ -41,7 +41,7 @@ def export(
     profile: Profile,
     settings: Settings,
     progress: Progress,
-    redactor: Redactor | None = None,
+    cleaner: Cleaner | None = None,
 ) -> Traces:
     """Wait until the run's traces are complete (at most ``settings.gate_timeout_s``) and write traces.json.
 
@@ -80,8 +80,8 @@ def export(
     census.waited_s = round(time.monotonic() - began, 6)
     census.stable = stable
     traces = Traces(captured_at=clock.now(), census=census, data=polling.data())
-    text = msgspec.json.encode(traces).decode()
-    files.write(run.traces, _indented((redactor or Redactor()).text(text)))
+    text = msgspec.json.format(msgspec.json.encode(traces), indent=1).decode()
+    files.write(run.traces, (cleaner or Cleaner()).json_text(text) + "\n")
     return traces
 
 
@@ -242,7 +242,3 @@ def _window_start(run: RunDir, times: Iterable[str]) -> int:
     started = io.load_or(run.run_json, RunRecord).started
     known = [clock.epoch(text) for text in [*times, started] if text]
     return int((min(known, default=time.time() - 3600.0) - _MARGIN_S) * 1e6)
-
-
-def _indented(text: str) -> bytes:
-    return msgspec.json.format(text.encode(), indent=1) + b"\n"
