@@ -7,7 +7,7 @@ from k8s_e2e.base import files, journal
 from k8s_e2e.base.errors import KitError
 from k8s_e2e.base.files import DiskFull
 from k8s_e2e.base.wait import Pending, wait_for
-from k8s_e2e.evidence import collector, manifest, recorder
+from k8s_e2e.evidence import collector, manifest, recorder, secrets
 from k8s_e2e.evidence.history import last_states
 from k8s_e2e.evidence.parts import Parts
 from k8s_e2e.model import io
@@ -89,11 +89,14 @@ def _collect(run: RunDir, profile: Profile, settings: Settings) -> Manifest:
             why = f"namespace {profile.namespace} was never made for this run; what is in it is not this run's"
             return _without(run, settings, "namespace", began, why)
         parts = Parts()
+        cleaner = secrets.taught(opened.kube, profile.namespace, recorder.place(run, settings))
+        journal.redact(cleaner.redactor)
         if profile.traces is None:
             journal.progress("no traces: the profile has no [traces]")
         else:  # spans arrive late, so they are asked for first: a namespace without its Jaeger cannot be asked again
+            progress = journal.progress
             parts.do(
-                "traces", lambda: len(gate.export(run, opened.requester, profile, settings, journal.progress).data)
+                "traces", lambda: len(gate.export(run, opened.requester, profile, settings, progress, cleaner).data)
             )
         collected = collector.collect(
             run, cluster, profile.namespace, profile, opened.requester, settings, journal.progress
