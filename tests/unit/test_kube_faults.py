@@ -204,6 +204,8 @@ def test_nothing_of_the_client_library_leaks():
     package = Path(k8s_e2e.__file__).parent
     importers = {"kubernetes": set(), "urllib3": set()}
     for file in package.rglob("*.py"):
+        if file.is_relative_to(package / "_data"):  # what a wheel brings of the platform
+            continue
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

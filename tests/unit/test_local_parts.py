@@ -161,17 +161,19 @@ def test_forwarder_carries_both_directions_and_ends() -> None:
             target=forwarder.serve, args=(listener.dup(), server.getsockname(), until_over()), daemon=True
         )
         forwarding.start()
-        with socket.create_connection(listener.getsockname()) as client:
-            client.sendall(b"abc" * 100_000)
-            client.shutdown(socket.SHUT_WR)
-            got = b""
-            while data := client.recv(65536):
-                got += data
-        assert got == (b"abc" * 100_000)[::-1] + answer
-        server.close()
-        with socket.create_connection(listener.getsockname()) as client:
-            assert _received(client) == b""
-        over.set()
+        try:
+            with socket.create_connection(listener.getsockname()) as client:
+                client.sendall(b"abc" * 100_000)
+                client.shutdown(socket.SHUT_WR)
+                got = b""
+                while data := client.recv(65536):
+                    got += data
+            assert got == (b"abc" * 100_000)[::-1] + answer
+            server.close()
+            with socket.create_connection(listener.getsockname()) as client:
+                assert _received(client) == b""
+        finally:
+            over.set()  # else a failed test would keep the session from ending
         forwarding.join(5)
         assert not forwarding.is_alive()
 

@@ -58,8 +58,10 @@ class _Accepted(_End):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.transport.pause_reading()
-        task = asyncio.get_running_loop().create_task(self._connect())
+        loop = asyncio.get_running_loop()
+        # Not at once: Debian 12's Python 3.11.2 begins to read after this method, whatever it said of pausing.
+        loop.call_soon(self.transport.pause_reading)
+        task = loop.create_task(self._connect())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
