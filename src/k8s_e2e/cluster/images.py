@@ -76,7 +76,8 @@ def load_and_verify(
         with tempfile.TemporaryDirectory(prefix="k8s-e2e-load-") as scratch:
             archive = oci.merge(missing, Path(scratch, "images.tar"))
             size = f"{archive.stat().st_size / _MB:.0f} MB"
-            with ticking(progress, f"loading {len(missing)} images into the cluster, {size}"):
+            what = missing[0].reference if len(missing) == 1 else f"{len(missing)} images"
+            with ticking(progress, f"loading {what} into the cluster, {size}"):
                 provider.load(cluster_name, archive, progress=progress)
     there = provider.images(cluster_name)
     if absent := _absent(images, there):
