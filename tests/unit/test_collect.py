@@ -136,14 +136,14 @@ def test_an_api_server_that_is_starting_is_waited_for(run, api, monkeypatch):
     run.manifest.unlink()
     monkeypatch.setattr(stage, "ANSWER_TIMEOUT_S", 60.0)
     api.refused = 2
-    assert collected(run) == {"namespace": "skipped", "recorder": "ok"}
+    assert collected(run) == {"namespace": "skipped", "recorder": "ok", "redaction": "ok"}
 
 
 def test_without_an_answer_what_there_is_gets_sealed(run, api):
     """An API server that stays away is a failed part, as a cluster that is gone."""
     run.manifest.unlink()
     api.refused = 10**9
-    assert collected(run) == {"namespace": "failed", "recorder": "ok"}
+    assert collected(run) == {"namespace": "failed", "recorder": "ok", "redaction": "ok"}
     assert "starting" in io.load(run.manifest, Manifest).parts[0].error
     assert manifest.verify(run) == []
 
@@ -164,7 +164,7 @@ def test_an_earlier_seal_goes_if_the_run_went_on(run, api):
     files.write_json(run.run_json, record)
     files.write(run.results, "{}")
     api.refused = 10**9
-    assert collected(run) == {"namespace": "failed", "recorder": "ok"}
+    assert collected(run) == {"namespace": "failed", "recorder": "ok", "redaction": "ok"}
     assert manifest.verify(run) == []
 
 

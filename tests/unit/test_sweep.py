@@ -62,9 +62,13 @@ def test_no_file_holds_a_known_value_afterwards(run, cleaner):
     assert sweep(run, cleaner) == 0
 
 
-def test_requests_are_searched_for_what_looks_like_a_secret_too(run, cleaner):
-    """Nobody redacts a URL before it is sent and written."""
+def test_requests_and_builds_are_searched_for_what_looks_like_a_secret_too(run, cleaner):
+    """Nobody redacts a URL before it is sent and written, nor what a build says."""
+    build = run.path("logs/build-b.txt")
+    build.write_text("ARG api_key=abcdefgh\n")
     sweep(run, cleaner)
+    assert build.read_text() == cleaner.redactor.text("ARG api_key=abcdefgh\n")
+    assert "abcdefgh" not in build.read_text()
     assert "abcdefgh" not in run.requests.read_text()
     assert "abcdefgh" in run.history.read_text()
 

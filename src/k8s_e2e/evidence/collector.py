@@ -67,8 +67,17 @@ def collect(
             _Collection(run, cluster, namespace, profile, requester, settings, kube, parts, progress).work()
     except ApiError as error:
         parts.add("cluster", "failed", began, error=str(error))
-        parts.do("recorder", lambda: int(recorder.drain(run, settings)))  # what is sealed must be written no more
+        without_cluster(run, settings, parts)
     return Manifest(parts=parts.all())
+
+
+def without_cluster(run: RunDir, settings: Settings, parts: Parts) -> None:
+    """Do what can be done where nobody can be asked: end the recorder, replace what it knows to be secret."""
+    state = recorder.place(run, settings)
+    cleaner = Cleaner(run_salt(state) if state.exists() else b"")
+    # What is sealed must be written no more.
+    parts.do("recorder", lambda: int(recorder.drain(run, settings, redactor=cleaner.redactor)))
+    parts.do("redaction", lambda: sweep(run, cleaner))
 
 
 class _Collection:

@@ -24,8 +24,8 @@ _BLOCK = 1 << 20
 def sweep(run: RunDir, cleaner: Cleaner) -> int:
     """Replace in the observed files of ``run`` the values that ``cleaner`` knows; returns how many files held one.
 
-    In the log of requests, which are written as they were sent, what looks like a secret is replaced, too. The kit's
-    own log is being written: there a value becomes as many stars.
+    In requests and in what image builds said, which are written as they come, what looks like a secret is replaced,
+    too. The kit's own log is being written: there a value becomes as many stars.
     """
     changed = 0
     notebooks = [path for name in ("deploy", "test") for path in run.notebooks.glob(f"{name}.*")]
@@ -34,7 +34,7 @@ def sweep(run: RunDir, cleaner: Cleaner) -> int:
             continue
         if path == run.kit_log:
             changed += _starred(path, cleaner)
-        elif path == run.requests:
+        elif path == run.requests or path.match("logs/build-*.txt"):
             changed += _rewritten(path, cleaner, cleaner.redactor.text)
         elif _holds(path, cleaner):
             changed += _rewritten(path, cleaner, cleaner.redactor.known)

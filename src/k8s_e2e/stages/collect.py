@@ -150,5 +150,5 @@ def _without(run: RunDir, settings: Settings, what: str, began: float, why: Exce
     journal.progress(f"nothing to collect from: {told}")
     parts = Parts()
     parts.add(what, "skipped" if isinstance(why, str) else "failed", began, error=str(why))
-    parts.do("recorder", lambda: int(recorder.drain(run, settings)))  # what is sealed must be written no more
+    collector.without_cluster(run, settings, parts)
     return manifest.seal(run, parts.all(), io.load(run.run_json, RunRecord).run_id)
