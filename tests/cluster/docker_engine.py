@@ -8,8 +8,10 @@ a directory and empty control groups, which `DockerEngine` removes.
 import contextlib
 import os
 import platform
+import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +52,20 @@ dockerd --host "unix://$1/docker.sock" --data-root "$1/data" --exec-root "$1/exe
 wait
 """
 
+# runc where this machine has not all capabilities: privileged containers, as kind's nodes are, get those that it has.
+_RUNC = """\
+#!{python} -IS
+import json, os, pathlib, sys
+words = dict(zip(sys.argv, sys.argv[1:]))
+asked = words.get("--bundle", "") + "/config.json" if "create" in sys.argv else words.get("--process")
+if asked:
+    spec = json.loads(pathlib.Path(asked).read_text())
+    granted = spec.get("process", spec).get("capabilities") or {{}}
+    granted.update({{kind: [name for name in names or () if name not in {lacking}] for kind, names in granted.items()}})
+    pathlib.Path(asked).write_text(json.dumps(spec))
+os.execv({runc!r}, [{runc!r}, *sys.argv[1:]])
+"""
+
 
 class DockerEngine:
     """One engine, while the ``with`` block lasts; `environment` is what a client needs to talk to it.
@@ -68,8 +84,14 @@ class DockerEngine:
         if newest:
             built = assets.obtain(NEWEST, settings, print)[0] / "bin"
             places.insert(0, built)
-        path = os.pathsep.join(map(str, [*places, found.path("netfilter"), os.environ["PATH"]]))
         self.root = Path(tempfile.mkdtemp(prefix="docker-engine-"))
+        if lacking := lacking_capabilities():
+            runc = self.root / "bin" / "runc"
+            runc.parent.mkdir()
+            runc.write_text(_RUNC.format(python=sys.executable, lacking=lacking, runc=str(found.path("runc"))))
+            runc.chmod(0o755)
+            places.insert(0, runc.parent)
+        path = os.pathsep.join(map(str, [*places, found.path("netfilter"), os.environ["PATH"]]))
         self.log = self.root / "log"
         self.environment = {
             "PATH": path,
@@ -155,6 +177,13 @@ def unpacked(settings: Settings) -> Path:
                 debian.unpack(_PACKAGES, into, timeout_s=settings.download_timeout_s, progress=print)
                 (into / "root").rename(home)
     return home
+
+
+def lacking_capabilities() -> list[str]:
+    """Return the capabilities that even root does not have here, as ``CAP_SYS_RESOURCE``."""
+    known = process.run(["setpriv", "--list-caps"], timeout_s=10).stdout.split()
+    bounding = int(re.search(r"CapBnd:\s*(\w+)", Path("/proc/self/status").read_text())[1], 16)
+    return [f"CAP_{name.upper()}" for number, name in enumerate(known) if not bounding >> number & 1]
 
 
 def processes(text: str) -> list[str]:
