@@ -118,7 +118,7 @@ def main() -> None:
                 with send("GET", SHELVES + query, timeout_s=WATCH_S + 5) as changes:
                     changes.readline()
         except OSError as error:  # no connection, or refused: HTTPError is one, too
-            print(json.dumps({"level": "error", "msg": f"cannot read shelves: {error}"}))  # noqa: T201 - its log
+            print(json.dumps({"level": "warning", "msg": f"cannot read shelves yet: {error}"}))  # noqa: T201 - its log
             time.sleep(RETRY_S)
 
 
