@@ -2,16 +2,21 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from k8s_e2e import pipeline
+from k8s_e2e.evidence import manifest, recorder
 from k8s_e2e.model import io
+from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.run import RunRecord
 from k8s_e2e.model.settings import Settings
 from tests.cluster.leftovers import assert_nothing_left, host_state
@@ -29,29 +34,51 @@ steps:
 """
 
 
-def _stopped_in(stage: str, signum: int, words: list[str], log: Path, *, also: str = "") -> int:
-    """Start a run, signal it once ``stage`` (and then a line with ``also``) shows, and return its exit code."""
+# What a stage waits in, so that it is stopped in mid-work however quick it is; IPython runs this when a kernel starts.
+WITHIN = {
+    "collect": ("k8s_e2e.evidence.resources", "clean"),
+    "trace-analysis": ("k8s_e2e.traces.analysis", "summarise"),
+    "report": ("k8s_e2e.report.write", "png"),
+}
+WAIT = """
+import importlib, pathlib, time
+def wait(*_, **__):
+    pathlib.Path({marker!r}).touch()
+    time.sleep(600)
+setattr(importlib.import_module({module!r}), {name!r}, wait)
+"""
+
+
+def _stopped(signum: int, words: list[str], log: Path, reached: Callable[[str], bool], **env: str) -> int:
+    """Start a run, signal it once ``reached`` says so of its output, and return its exit code."""
     with log.open("w") as sink:
         child = subprocess.Popen(
-            [str(KIT), *words], cwd=ROOT, env={**os.environ, "NO_COLOR": "1"}, stdout=sink, stderr=sink
+            [str(KIT), *words], cwd=ROOT, env={**os.environ, "NO_COLOR": "1", **env}, stdout=sink, stderr=sink
         )
     try:
         deadline = time.monotonic() + 240
-        while True:
-            text = log.read_text()
-            at = text.find(f"stage {stage}\n")
-            if at >= 0 and also in text[at:]:
-                break
-            assert child.poll() is None, f"ended before stage {stage}: {text[-2000:]}"
-            assert time.monotonic() < deadline, f"stage {stage} never came: {text[-2000:]}"
+        while not reached(text := log.read_text()):
+            assert child.poll() is None, f"ended before the signal: {text[-2000:]}"
+            assert time.monotonic() < deadline, f"what was waited for never came: {text[-2000:]}"
             time.sleep(0.05)
-        time.sleep(0.7)  # into the stage's own work
         child.send_signal(signum)
         return child.wait(timeout=90)
     finally:
         if child.poll() is None:
             child.terminate()  # not killed: the run removes its own cluster
             child.wait(120)
+
+
+def _stopped_within(stage: str, signum: int, run: Path, tmp_path: Path) -> int:
+    """Go on with a run from ``stage``, stop it in the middle of that stage's work, and return its exit code."""
+    (run / "notebooks" / f"{stage}.ipynb").unlink(missing_ok=True)
+    marker, (module, name) = tmp_path / "reached", WITHIN[stage]
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "wait.py").write_text(WAIT.format(marker=str(marker), module=module, name=name))
+    words = ["run", "--from", stage, "--run-dir", str(run)]
+    there = str(startup.parents[1])
+    return _stopped(signum, words, tmp_path / f"{stage}.log", lambda _: marker.exists(), IPYTHONDIR=there)
 
 
 def _check(run: Path, stage: str, code: int) -> None:
@@ -68,7 +95,7 @@ def test_a_stop_while_the_cluster_comes_up_leaves_no_cluster(tmp_path, signum):
     run = tmp_path / "run"
     before = host_state(Settings())
     words = ["run", "--provider", "local", "--run-dir", str(run)]
-    code = _stopped_in("deploy", signum, words, tmp_path / "log", also="etcd")
+    code = _stopped(signum, words, tmp_path / "log", lambda text: "etcd" in text.partition("stage deploy\n")[2])
     assert code == 128 + signum
     _check(run, "deploy", code)
     name = pipeline.own_cluster(io.load(run / "run.json", RunRecord))
@@ -76,28 +103,44 @@ def test_a_stop_while_the_cluster_comes_up_leaves_no_cluster(tmp_path, signum):
     assert host_state(Settings()) == before
 
 
-def test_a_stop_in_mid_scenario_keeps_the_results(tmp_path, kit, kept_cluster):
-    """SIGTERM in stage test ends the run with 143; the step that was running is in the results."""
+def test_a_stop_in_mid_scenario_keeps_the_results_and_can_be_gone_on_with(tmp_path, kit, kept_cluster):
+    """SIGTERM in stage test: 143, the step that was running is in the results; what the report recommends works.
+
+    Also when that is stopped itself, in the middle of collecting from the cluster, which stays.
+    """
     scenario = tmp_path / "slow.yaml"
     scenario.write_text(SLOW)
     run = tmp_path / "run"
     words = ["run", "--provider", "local", "--cluster", kept_cluster, "--run-dir", str(run)]
     words += ["--scenarios", str(scenario)]
-    assert _stopped_in("test", signal.SIGTERM, words, tmp_path / "log", also="nobody makes") == 143
+    assert _stopped(signal.SIGTERM, words, tmp_path / "log", lambda text: "nobody makes" in text) == 143
     _check(run, "test", 143)
-    results = json.loads((run / "k8s-e2e-results.json").read_text())
-    assert results["scenarios"][0]["status"] == "failed"
-    assert "stopped by a signal" in results["scenarios"][0]["steps"][0]["message"]
+    saved = (run / "k8s-e2e-results.json").read_bytes()
+    step = json.loads(saved)["scenarios"][0]["steps"][0]
+    assert "stopped by a signal" in step["message"]
+    assert json.loads(saved)["scenarios"][0]["status"] == "failed"
+
+    assert _stopped_within("collect", signal.SIGINT, run, tmp_path) == 130
+    _check(run, "collect", 130)
+    assert not (run / "manifest.json").exists()
+    assert not recorder.alive(RunDir(run), Settings())
+
+    command = re.search(r"\*\*Next\*\*: `\S+ (.*?)`", (run / "REPORT.md").read_text())
+    assert command is not None
+    assert command[1] == f"run --from collect --run-dir {run}"
+    done = kit(*shlex.split(command[1]))
+    assert done.returncode == 143, done.stderr  # it is still the run that was stopped in stage test
+    assert manifest.verify(RunDir(run)) == []
+    assert "minimal: true" not in (run / "REPORT.md").read_text()
+    assert (run / "k8s-e2e-results.json").read_bytes() == saved
 
 
-@pytest.mark.parametrize(
-    ("stage", "signum"), [("collect", signal.SIGINT), ("trace-analysis", signal.SIGTERM), ("report", signal.SIGINT)]
-)
+@pytest.mark.parametrize(("stage", "signum"), [("trace-analysis", signal.SIGTERM), ("report", signal.SIGINT)])
 def test_a_stop_in_a_later_stage_keeps_what_was_collected(tmp_path, main_job, stage, signum):
-    """A signal in collect, trace-analysis or report ends with 128 + n and loses nothing that was there."""
+    """A signal in trace-analysis or report ends with 128 + n and loses nothing that was there."""
     run = tmp_path / "run"
     shutil.copytree(main_job.path, run)
-    code = _stopped_in(stage, signum, ["run", "--from", stage, "--run-dir", str(run)], tmp_path / "log")
+    code = _stopped_within(stage, signum, run, tmp_path)
     assert code == 128 + signum
     _check(run, stage, code)
     for name in ("k8s-e2e-results.json", "manifest.json", "k8s/events.jsonl"):
