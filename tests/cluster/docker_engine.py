@@ -48,7 +48,7 @@ _INIT = """
 mount -t tmpfs tmpfs /run
 ip link set lo up
 dockerd --host "unix://$1/docker.sock" --data-root "$1/data" --exec-root "$1/exec" --pidfile "$1/dockerd.pid" \\
-    --cgroup-parent "$2" --userland-proxy=false &
+    --cgroup-parent "$2" --userland-proxy=false $3 &
 wait
 """
 
@@ -100,6 +100,7 @@ class DockerEngine:
         }
         self.cgroup = Cgroup(self.root.name)
         self.buildx = self.root / "config" / "cli-plugins" / "docker-buildx"
+        self._more = "--feature time-namespaces=false" if newest else ""  # Debian's runc knows none
         if newest:
             self.buildx.parent.mkdir(parents=True)
             self.buildx.symlink_to(built / "buildx")
@@ -107,7 +108,7 @@ class DockerEngine:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             stack.callback(self._remove)
-            words = ["sh", "-ec", _INIT, "sh", str(self.root), f"/{self.root.name}"]
+            words = ["sh", "-ec", _INIT, "sh", str(self.root), f"/{self.root.name}", self._more]
             new = ["--mount", "--net", "--ipc", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
             engine = stack.enter_context(self._started(["unshare", *new, "--", *words]))
             wait_for("the Docker engine to answer", lambda: self._answer(engine), timeout_s=_START_S)

@@ -238,6 +238,18 @@ def test_a_base_image_is_pulled_from_its_registry(
     assert docker.Docker(Settings()).base_id(name) != docker.Docker(Settings()).base_id("localhost/busybox:1")
 
 
+def test_privileged_containers_run(docker_engine: DockerEngine, busybox_image: oci.BuiltImage) -> None:
+    """What kind asks of an engine works here, too: a privileged container, and a privileged command in it."""
+    docker_engine.docker("load", "--input", busybox_image.archive)
+    words = ["--detach", "--rm", "--privileged", "--name", "privileged", "--user", "0", "localhost/busybox:1"]
+    docker_engine.docker("run", *words, "busybox", "sleep", "60")
+    try:
+        mounted = "busybox mount -t tmpfs tmpfs /tmp && busybox grep -c ' /tmp tmpfs' /proc/mounts"
+        assert docker_engine.docker("exec", "--privileged", "privileged", "sh", "-ec", mounted).strip() == "1"
+    finally:
+        docker_engine.docker("kill", "privileged")
+
+
 def test_an_engine_leaves_nothing(local_settings: Settings, docker_engine: DockerEngine) -> None:
     """An engine of the tests' own that is killed in its work takes its processes, mounts, files and groups with it."""
     cards = Path("/proc/net/dev").read_text().splitlines()
