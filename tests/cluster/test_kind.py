@@ -1,0 +1,147 @@
+"""Clusters by the real kind on a real Docker engine, with a real API server; only what runs in the node is played."""
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from k8s_e2e.base import process
+from k8s_e2e.base.errors import EnvironmentFailure
+from k8s_e2e.base.progress import silent
+from k8s_e2e.cluster import bundles, images, oci
+from k8s_e2e.cluster.kind.provider import KindProvider
+from k8s_e2e.cluster.local.forwarder import serve
+from k8s_e2e.cluster.provider import Cluster
+from k8s_e2e.cluster.providers import get_provider
+from k8s_e2e.model.settings import Settings
+from k8s_e2e.platform.kube import Kube
+from tests.cluster.docker_engine import DockerEngine
+
+# Not the newest engine: it asks more of a container's runtime than Debian's runc has.
+pytestmark = [pytest.mark.cluster, pytest.mark.parametrize("session_docker", ["debian"], indirect=True)]
+
+NAME = "rehearsal"
+NODE = f"{NAME}-control-plane"
+IMAGE = "localhost/rehearsal/node:1"
+PLAYED = ("entrypoint", "containerd", "ctr", "crictl", "journalctl", "kubeadm", "kubectl", "sh")
+PORT = '{{ (index (index .NetworkSettings.Ports "6443/tcp") 0).HostPort }}'
+
+
+# Docker gives a privileged container all capabilities, which root in a sandbox may not have to give.
+UNPRIVILEGED = """\
+#!/bin/sh
+for word; do shift; [ "$word" = --privileged ] || set -- "$@" "$word"; done
+exec {docker} "$@"
+"""
+SYS_RESOURCE = 1 << 24
+
+
+@pytest.fixture
+def kind(
+    tmp_path: Path,
+    docker_engine: DockerEngine,
+    busybox_image: oci.BuiltImage,
+    control_plane: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[KindProvider]:
+    """What `auto` takes where an engine answers; the node image has the control plane's own kubeconfig."""
+    status = Path("/proc/self/status").read_text()
+    if not int(status.partition("CapBnd:")[2].split()[0], 16) & SYS_RESOURCE:
+        places = tmp_path / "bin"
+        places.mkdir()
+        (places / "docker").write_text(UNPRIVILEGED.format(docker=shutil.which("docker")))
+        (places / "docker").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{places}:{docker_engine.environment['PATH']}")
+    busybox = next(busybox_image.archive.parent.glob("deb/root/**/bin/busybox"))
+    version = tmp_path / "version"
+    version.write_text(f"v{bundles.KUBERNETES}")
+    nothing = tmp_path / "nothing"
+    nothing.touch()
+    script = Path(__file__).parent / "kind_node.sh"
+    files = {"/bin/busybox": busybox, "/kind/version": version}
+    files |= {f"/kind/manifests/default-{name}.yaml": nothing for name in ("cni", "storage")}
+    files |= {"/etc/kubernetes/admin.conf": control_plane.kubeconfig, **{f"/bin/{name}": script for name in PLAYED}}
+    image = oci.single_binary_image(tmp_path / "node.tar", IMAGE, ["/bin/entrypoint"], files, user="0")
+    docker_engine.docker("load", "--input", image.archive)
+    made = get_provider("auto", Settings(state_dir=tmp_path / "state", kind_node_image=IMAGE))
+    assert isinstance(made, KindProvider)
+    yield made
+    made.down(NAME, progress=print)
+
+
+@pytest.fixture
+def published(docker_engine: DockerEngine, control_plane: Cluster) -> Iterator[None]:
+    """What listens on the port that the engine publishes for the node: the engine's network is not the host's."""
+    port = urlsplit(yaml.safe_load(control_plane.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]).port
+    assert port
+    ended = threading.Event()
+
+    async def until_ended() -> None:
+        while not ended.is_set():  # noqa: ASYNC110 - a thread sets it
+            await asyncio.sleep(0.05)
+
+    def publish() -> None:
+        while not ended.wait(0.1):
+            with contextlib.suppress(process.ProgramFailed, ValueError):
+                listener = socket.create_server(("127.0.0.1", int(docker_engine.docker("inspect", "-f", PORT, NODE))))
+                serve(listener, ("127.0.0.1", port), until_ended())
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+@pytest.mark.usefixtures("published")
+def test_a_cluster_from_up_to_down(kind: KindProvider, docker_engine: DockerEngine, tmp_path: Path) -> None:
+    """A node is made, its API server answers by the private kubeconfig, images arrive, logs come out, nothing stays."""
+    cluster = kind.up(NAME, progress=print)
+    assert docker_engine.docker("inspect", "-f", "{{.State.Running}} {{.Config.Image}}", NODE).split() == [
+        "true",
+        IMAGE,
+    ]
+    assert cluster.versions["kubernetes"] == bundles.KUBERNETES
+    with Kube.connect(cluster.kubeconfig, cluster.context) as kube:
+        assert kube.get("v1", "Namespace", "kube-system")
+    assert kind.attach(NAME) == cluster
+
+    program = tmp_path / "program"
+    program.write_bytes(b"program")
+    built = [
+        oci.single_binary_image(tmp_path / f"{tag}.tar", f"turbo/{tag}:e2e", ["/it"], {"/it": program}, env={"A": tag})
+        for tag in ("a", "b")
+    ]
+    said: list[str] = []
+    records = images.load_and_verify(kind, NAME, built, said.append)
+    assert [(record.reference, record.digest) for record in records] == [(one.reference, one.digest) for one in built]
+    assert images.load_and_verify(kind, NAME, built, said.append) == records
+    assert len([line for line in said if line.startswith("loading images.tar")]) == 1
+
+    logs = kind.component_logs(NAME, tmp_path / "logs")
+    assert "kind-export" not in logs, logs["kind-export"].read_text()
+    assert logs["etcd"].read_text() == "2026-01-02T03:04:05Z stderr F etcd began\n"
+    assert logs["kubelet"].read_text() == "journal --no-pager -u kubelet.service\n"
+    assert logs["serial"].read_text().strip() == "Reached target Multi-User System."
+
+    kind.down(NAME, progress=silent)
+    assert docker_engine.docker("ps", "--all", "--quiet") == ""
+    assert docker_engine.docker("volume", "ls", "--quiet") == ""
+    assert not cluster.kubeconfig.exists()
+    with pytest.raises(EnvironmentFailure, match="there is no kind cluster"):
+        kind.attach(NAME)
+
+
+def test_a_node_image_that_cannot_be_had(kind: KindProvider, docker_engine: DockerEngine, tmp_path: Path) -> None:
+    """A pull that the engine refuses ends before any node is made, in the engine's words."""
+    settings = Settings(state_dir=tmp_path / "state", kind_node_image="localhost:1/no/node:1")
+    with pytest.raises(EnvironmentFailure, match=r"docker pull .*localhost:1/no/node:1 exited with 1: .*refused"):
+        KindProvider(settings).up(NAME, progress=silent)
+    assert docker_engine.docker("ps", "--all", "--quiet") == ""
