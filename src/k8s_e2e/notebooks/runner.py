@@ -29,7 +29,7 @@ from k8s_e2e.notebooks import export, source
 from k8s_e2e.stages.outcome import record
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a lost terminal is a stop, too
-GRACE_S = 3.0  # from the interrupt to the kernel's end: the whole stop must fit into 5 s, a scenario's cleanup into this
+GRACE_S = 3.0  # from the interrupt to the kernel's end: a scenario's cleanup fits into this, the whole stop into 5 s
 
 
 _logger = logging.getLogger(__name__)
