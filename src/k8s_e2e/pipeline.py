@@ -212,8 +212,8 @@ def _leave_existing(
     if not record.cluster:  # stopped before anything was applied
         return 0
     if _kept(record, request, failed=exit_code(record) != 0):
-        how = f"`k8s-e2e down {record.cluster} --provider {EXISTING}` removes it"
-        progress(f"what the run made in cluster {record.cluster} stays; {how}")
+        how = record.command("down", record.cluster, "--provider", EXISTING)
+        progress(f"what the run made in cluster {record.cluster} stays; `{how}` removes it")
         return 0
     try:
         cluster = session.attach(run_dir, settings)

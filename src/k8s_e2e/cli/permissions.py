@@ -28,7 +28,7 @@ def permissions(
 
     Namespace and CRD must be there then. With --cluster-role the kit makes and removes both: as no Role can be made in
     a namespace that is not there yet, that is a ClusterRole with all rights of the Role, bound in the whole cluster.
-    No cluster is asked.
+    What no Role can grant (nodes, or an overlay's ClusterRoles) is a ClusterRole apart. No cluster is asked.
     """
     from k8s_e2e.cluster import existing  # noqa: PLC0415 - start-up time of the other commands
     from k8s_e2e.platform import manifests, rbac  # noqa: PLC0415
@@ -48,13 +48,13 @@ def permissions(
     every = needed(objects, wanted, kinds=kinds, makes_namespace=cluster_role, further=steps)
     asked = [access for access in every if access.required or optional]
     subject = (space or wanted.namespace, name)
+    wide = f"k8s-e2e-{wanted.namespace}"  # cluster-wide names must not meet another project's
     if cluster_role:
-        made = rbac.cluster_role(asked, f"k8s-e2e-{wanted.name}", subject)
+        made = rbac.cluster_role(asked, wide, subject)
     else:
         made = rbac.role(asked, "k8s-e2e", wanted.namespace, subject)
-        wider = [str(access) for access in asked if access.namespace != wanted.namespace]
-        if wider:
-            click.echo(f"# A Role cannot grant these; --cluster-role prints what does: {', '.join(wider)}")
+        if apart := [access for access in asked if access.namespace != wanted.namespace]:
+            made += rbac.cluster_role(apart, wide, subject)
     click.echo(yaml.safe_dump_all(made, sort_keys=False, explicit_start=True), nl=False)
 
 

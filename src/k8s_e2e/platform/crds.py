@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from k8s_e2e.base.errors import EnvironmentFailure
+from k8s_e2e.base.errors import EnvironmentFailure, WaitTimeout
+from k8s_e2e.base.wait import Pending, wait_for
 from k8s_e2e.platform.kube import FIELD_MANAGER, ApiError, Kube
 from k8s_e2e.platform.ownership import is_ours
 
 API_VERSION, KIND = "apiextensions.k8s.io/v1", "CustomResourceDefinition"
+GONE_TIMEOUT_S = 30.0
 _FORBIDDEN = (401, 403)
 
 Object = dict[str, Any]
@@ -24,7 +26,7 @@ def settle(kube: Kube, objects: Iterable[Object]) -> Settled:
     """Take those CRDs out of ``objects`` that somebody else made.
 
     Raises:
-        EnvironmentFailure: such a one does not serve a version that ours does.
+        EnvironmentFailure: such a one does not serve a version that ours does, or one that is going does not go.
         ApiError: the API server does not answer.
     """
     left, remarks = [], []
@@ -34,7 +36,7 @@ def settle(kube: Kube, objects: Iterable[Object]) -> Settled:
             continue
         name = obj["metadata"]["name"]
         try:
-            live = kube.get(API_VERSION, KIND, name)
+            live = _resting(kube, name)
         except ApiError as error:
             if error.status not in _FORBIDDEN:
                 raise
@@ -48,6 +50,19 @@ def settle(kube: Kube, objects: Iterable[Object]) -> Settled:
             continue
         remarks.append(_remark(obj, live))
     return Settled(left, remarks)
+
+
+def _resting(kube: Kube, name: str) -> Object | None:
+    """Return a CRD; one that is being deleted is waited for until it is gone."""
+
+    def probe() -> Object | Pending | None:
+        live = kube.get(API_VERSION, KIND, name)
+        return Pending("being deleted") if live and "deletionTimestamp" in live["metadata"] else live
+
+    try:
+        return wait_for(f"CRD {name} to be gone", probe, timeout_s=GONE_TIMEOUT_S)
+    except WaitTimeout as error:
+        raise EnvironmentFailure(error.message, hint=f"`kubectl describe crd {name}` shows what holds it") from error
 
 
 def _remark(ours: Object, live: Object) -> str:

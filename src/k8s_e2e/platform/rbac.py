@@ -42,10 +42,10 @@ def role(accesses: Iterable[Access], name: str, namespace: str, account: tuple[s
 
 def cluster_role(accesses: Iterable[Access], name: str, account: tuple[str, str]) -> list[Object]:
     """Return a ClusterRole and its ClusterRoleBinding to ``account``: what a Role in one namespace cannot grant."""
-    head = {"apiVersion": _VERSION, "metadata": {"name": name}}
+    metadata, binding = {"name": name}, _bound("ClusterRole", name, account)
     return [
-        {**head, "kind": "ClusterRole", "rules": rules(accesses)},
-        {**head, "kind": "ClusterRoleBinding", **_bound("ClusterRole", name, account)},
+        {"apiVersion": _VERSION, "kind": "ClusterRole", "metadata": metadata, "rules": rules(accesses)},
+        {"apiVersion": _VERSION, "kind": "ClusterRoleBinding", "metadata": metadata, **binding},
     ]
 
 

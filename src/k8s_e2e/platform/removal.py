@@ -76,7 +76,7 @@ class _Removal:
         if operator is None:
             return
         others = [obj for obj in self._of_run() if obj["kind"] in _WORKLOADS and obj["metadata"]["uid"] != operator]
-        self._delete_and_wait(others)
+        self._delete_and_wait(others, OBJECTS_TIMEOUT_S)
         self._custom_gone()
 
     def _custom_gone(self) -> bool:
@@ -86,9 +86,7 @@ class _Removal:
             for custom in self._profile.custom_resources
             for item in self._listed(custom.api_version, custom.kind, self._space)
         ]
-        for item in found:
-            self._delete(item)
-        self._await_gone(found, CUSTOM_TIMEOUT_S)
+        self._delete_and_wait(found, CUSTOM_TIMEOUT_S)
         return bool(found)
 
     def _operator(self) -> str | None:
@@ -111,13 +109,14 @@ class _Removal:
         found = self._kube.get("v1", "Namespace", self._space)
         if found and run_of(found) == self._run_id:
             try:
-                namespace.delete(self._kube, found, self._progress)
+                namespace.delete(self._kube, found, self._progress, namespace.GONE_TIMEOUT_S)
             except (ApiError, EnvironmentFailure) as error:
                 self._left[f"Namespace/{self._space}: {error}"] = None
             return
         sign = adoption.marker(self._kube, self._space)
         since = str(sign["metadata"]["creationTimestamp"]) if sign else ""
-        self._delete_and_wait(obj for obj in self._of_run() if obj["metadata"]["name"] != adoption.MARKER)
+        rest = [obj for obj in self._of_run() if obj["metadata"]["name"] != adoption.MARKER]
+        self._delete_and_wait(rest, OBJECTS_TIMEOUT_S)
         if sign and not self._left:
             self._tell_strangers(since)
             self._delete(sign)
@@ -132,7 +131,7 @@ class _Removal:
             for obj in self._everything("", SELECTOR)
             if run_of(obj) == self._run_id and obj["kind"] not in ("Namespace", crds.KIND)
         ]
-        self._delete_and_wait(found)
+        self._delete_and_wait(found, OBJECTS_TIMEOUT_S)
 
     def _remove_crds(self) -> None:
         kinds = {f"{custom.plural}.{custom.group}": custom for custom in self._profile.custom_resources}
@@ -147,8 +146,7 @@ class _Removal:
             if custom and custom.kind in self._hidden:
                 self._left[f"{title(crd)}: whether {custom.kind}s are left in other namespaces may not be read"] = None
                 continue
-            self._delete(crd)
-            self._await_gone([crd], CRD_TIMEOUT_S)
+            self._delete_and_wait([crd], CRD_TIMEOUT_S)
 
     def _tell_strangers(self, since: str) -> None:
         """Say what came into the namespace during the run, and neither bears our label nor has gone with it."""
@@ -165,13 +163,33 @@ class _Removal:
 
     # deleting and waiting
 
-    def _delete_and_wait(self, objects: Iterable[Object]) -> None:
-        doomed = list(objects)
-        for obj in doomed:
-            self._delete(obj)
-        self._await_gone(doomed, OBJECTS_TIMEOUT_S)
+    def _delete_and_wait(self, objects: Iterable[Object], timeout_s: float) -> None:
+        """Delete objects and wait until they, and all that hangs on them by its owners, are gone; note who stays."""
+        known = self._everything(self._space, only=_OWNED)  # now: an owner may be gone before what it owns
+        going = [obj for obj in objects if self._delete(obj)]
+        doomed = {obj["metadata"]["uid"] for obj in going}
+        _grow(doomed, known)
+        kinds = {(obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace", "")) for obj in going}
+        still: dict[str, Object] = {}
 
-    def _delete(self, obj: Mapping[str, Any]) -> None:
+        def probe() -> Pending | bool:
+            owned = self._everything(self._space, only=_OWNED)
+            _grow(doomed, owned)
+            here = [*(obj for kind in sorted(kinds) for obj in self._listed(*kind)), *owned]
+            still.clear()
+            still.update({obj["metadata"]["uid"]: obj for obj in here if obj["metadata"]["uid"] in doomed})
+            return not still or Pending(_names(list(still.values())))
+
+        if not going:
+            return
+        try:
+            wait_for("them to be gone", probe, timeout_s=timeout_s, interval_s=_LOOK_S, on_state=self._waiting)
+        except WaitTimeout:
+            for obj in still.values():
+                self._left[f"{_state(obj)}: still there after {timeout_s:g} s"] = None
+
+    def _delete(self, obj: Mapping[str, Any]) -> bool:
+        """Delete one object; what is refused is noted."""
         metadata = obj["metadata"]
         try:
             self._kube.delete(
@@ -179,41 +197,8 @@ class _Removal:
             )
         except ApiError as error:
             self._left[f"{title(obj)}: {error}"] = None
-
-    def _await_gone(self, doomed: Iterable[Object], timeout_s: float) -> None:
-        """Wait until objects and all that hangs on them, by their owners, are gone; who stays is noted."""
-        refused = tuple(line.partition(":")[0] for line in self._left)
-        roots = {obj["metadata"]["uid"]: obj for obj in doomed if title(obj) not in refused}
-        if not roots:
-            return
-        kinds = {(obj["apiVersion"], obj["kind"]) for obj in roots.values()}
-        still: list[Object] = []
-
-        def probe() -> Pending | bool:
-            still[:] = self._still_there(roots, kinds)
-            more = f" and {len(still) - _TOLD} more" if len(still) > _TOLD else ""
-            return not still or Pending(", ".join(map(_state, still[:_TOLD])) + more)
-
-        try:
-            wait_for("them to be gone", probe, timeout_s=timeout_s, interval_s=_LOOK_S, on_state=self._waiting)
-        except WaitTimeout:
-            for obj in still:
-                self._left[f"{_state(obj)}: still there after {timeout_s:g} s"] = None
-
-    def _still_there(self, roots: Mapping[str, Object], kinds: set[tuple[str, str]]) -> list[Object]:
-        """Return what is left of ``roots`` and of what they own, directly or not."""
-        here = [obj for pair in sorted(kinds) for obj in self._listed(*pair, _common(roots.values()))]
-        found = [obj for obj in here if obj["metadata"]["uid"] in roots]
-        if not any(obj["metadata"].get("namespace") for obj in roots.values()):
-            return found
-        owned, grown = set(roots), True
-        rest = self._everything(self._space, only=_OWNED)
-        while grown:
-            fresh = [obj for obj in rest if obj["metadata"]["uid"] not in owned and _owners(obj) & owned]
-            owned |= {obj["metadata"]["uid"] for obj in fresh}
-            found += fresh
-            grown = bool(fresh)
-        return found
+            return False
+        return True
 
     def _waiting(self, state: str) -> None:
         self._progress(f"waiting until they are gone: {state}")
@@ -248,10 +233,16 @@ def _owners(obj: Mapping[str, Any]) -> set[str]:
     return {reference.get("uid", "") for reference in obj["metadata"].get("ownerReferences") or ()}
 
 
-def _common(objects: Iterable[Mapping[str, Any]]) -> str:
-    """Return the namespace that all of them are in; nothing where they are in several, or in none."""
-    spaces = {obj["metadata"].get("namespace", "") for obj in objects}
-    return spaces.pop() if len(spaces) == 1 else ""
+def _grow(doomed: set[str], objects: Iterable[Object]) -> None:
+    """Add to the uids in ``doomed`` those of ``objects`` that hang on one of them, directly or not."""
+    rest = list(objects)
+    while fresh := {obj["metadata"]["uid"] for obj in rest if _owners(obj) & doomed} - doomed:
+        doomed |= fresh
+
+
+def _names(objects: list[Object]) -> str:
+    more = f" and {len(objects) - _TOLD} more" if len(objects) > _TOLD else ""
+    return ", ".join(map(_state, objects[:_TOLD])) + more
 
 
 def _state(obj: Mapping[str, Any]) -> str:
