@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -24,8 +23,7 @@ from k8s_e2e.model.settings import Settings
 from k8s_e2e.platform.kube import Kube
 from tests.cluster.docker_engine import DockerEngine
 
-# Not the newest engine: it asks more of a container's runtime than Debian's runc has.
-pytestmark = [pytest.mark.cluster, pytest.mark.parametrize("session_docker", ["debian"], indirect=True)]
+pytestmark = pytest.mark.cluster
 
 NAME = "rehearsal"
 NODE = f"{NAME}-control-plane"
@@ -34,31 +32,14 @@ PLAYED = ("entrypoint", "containerd", "ctr", "crictl", "journalctl", "kubeadm", 
 PORT = '{{ (index (index .NetworkSettings.Ports "6443/tcp") 0).HostPort }}'
 
 
-# Docker gives a privileged container all capabilities, which root in a sandbox may not have to give.
-UNPRIVILEGED = """\
-#!/bin/sh
-for word; do shift; [ "$word" = --privileged ] || set -- "$@" "$word"; done
-exec {docker} "$@"
-"""
-SYS_RESOURCE = 1 << 24
-
-
 @pytest.fixture
 def kind(
     tmp_path: Path,
     docker_engine: DockerEngine,
     busybox_image: oci.BuiltImage,
     control_plane: Cluster,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[KindProvider]:
     """What `auto` takes where an engine answers; the node image has the control plane's own kubeconfig."""
-    status = Path("/proc/self/status").read_text()
-    if not int(status.partition("CapBnd:")[2].split()[0], 16) & SYS_RESOURCE:
-        places = tmp_path / "bin"
-        places.mkdir()
-        (places / "docker").write_text(UNPRIVILEGED.format(docker=shutil.which("docker")))
-        (places / "docker").chmod(0o755)
-        monkeypatch.setenv("PATH", f"{places}:{docker_engine.environment['PATH']}")
     busybox = next(busybox_image.archive.parent.glob("deb/root/**/bin/busybox"))
     version = tmp_path / "version"
     version.write_text(f"v{bundles.KUBERNETES}")

@@ -15,6 +15,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 HERE = Path(sys.argv[0]).resolve().parent
 WORDS = sys.argv[1:]
@@ -80,7 +81,7 @@ def main() -> None:
             run(engine, words[0], words[1:])
 
 
-def run(engine: dict, node: str, command: list[str]) -> None:
+def run(engine: dict[str, Any], node: str, command: list[str]) -> None:
     """Answer a command in a node."""
     match command:
         case ["cat", "/kind/version"]:
@@ -115,7 +116,7 @@ def tar(node: str) -> None:
             archive.addfile(member, io.BytesIO(text.encode()))
 
 
-def change(engine: dict, **values: object) -> None:
+def change(engine: dict[str, Any], **values: object) -> None:
     """Remember what a command changed."""
     (HERE / "engine.json").write_text(json.dumps({**engine, **values}))
 
