@@ -481,7 +481,7 @@ def test_a_token_is_not_sent_in_the_clear(told, github):
     """To another machine it goes by TLS or not at all."""
     channel = told(GITHUB_API_URL="http://github.example.test/api/v3")
     assert channel.status == "skipped"
-    assert "not https" in channel.detail
+    assert "no https address" in channel.detail
 
 
 def test_what_was_sent_needs_no_more_than_is_granted(told, github):

@@ -22,6 +22,7 @@ _PER_PAGE = 100  # the most that is allowed; 30 is the default
 _REDIRECTS = 3
 _SECONDARY_S = 60.0  # "wait for at least one minute", where a secondary limit does not say how long
 _CONNECT_S = 5.0
+_SHORTEST = 8  # characters of a token: what is shorter is none, and would blank out words
 _OK, _CREATED, _NO_CONTENT, _SERVER_ERROR = 200, 201, 204, 500
 _NOT_FOUND = (404, 410)
 _TOO_LONG = (413, 422)
@@ -236,7 +237,7 @@ class IssueComments:
         return self._clean("; ".join(text for text in texts if isinstance(text, str))) or response.reason_phrase
 
     def _clean(self, text: str, limit: int = 300) -> str:
-        return one_line(text.replace(self._token, "***") if self._token else text, limit)
+        return one_line(text.replace(self._token, "***") if len(self._token) >= _SHORTEST else text, limit)
 
 
 def _decoded(response: http.Response, kind: type[T]) -> T:

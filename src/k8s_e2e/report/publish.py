@@ -203,7 +203,7 @@ def _missing(request: Request, here: Workflow) -> str:
         (request.pull_request or here.pull_request, f"event {here.event or '(none)'} has no pull request"),
         (here.token, "GITHUB_TOKEN is not set; a step is given it by `env: {GITHUB_TOKEN: ${{ github.token }}}`"),
         (here.repository, "GITHUB_REPOSITORY is not set to OWNER/NAME"),
-        (here.takes_token, f"GITHUB_API_URL={here.api_url} is not https: no token is sent there"),
+        (here.takes_token, "GITHUB_API_URL is no https address: no token is sent there"),
     )
     return next((why for met, why in checks if not met), "")
 

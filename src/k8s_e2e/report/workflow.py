@@ -16,9 +16,11 @@ from k8s_e2e.report.stamp import Age
 
 API_URL = "https://api.github.com"
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+_REPOSITORY = re.compile(r"[A-Za-z0-9_-]+/(?!\.{1,2}$)[A-Za-z0-9_.-]+")
 _PULL_REF = re.compile(r"refs/pull/([0-9]{1,18})/")
 _HOST = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]+)?|\[[0-9a-f:]+\](?::[0-9]+)?")
+_PATH = re.compile(r"[A-Za-z0-9_./-]*")
+_SCHEMES = ("http", "https")
 _SHA = re.compile(r"[0-9a-f]{7,64}")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -67,7 +69,7 @@ def workflow(env: Mapping[str, str]) -> Workflow:
         active=env.get("GITHUB_ACTIONS") == "true",
         summary=Path(env["GITHUB_STEP_SUMMARY"]) if env.get("GITHUB_STEP_SUMMARY") else None,
         repository=_matching(_REPOSITORY, env.get("GITHUB_REPOSITORY", "")),
-        api_url=_web(env.get("GITHUB_API_URL", "")) or API_URL,
+        api_url=_web(env.get("GITHUB_API_URL") or API_URL),
         server_url=_web(env.get("GITHUB_SERVER_URL", "")),
         age=Age(_number(env.get("GITHUB_RUN_ID", "")), _number(env.get("GITHUB_RUN_ATTEMPT", ""))),
         event=env.get("GITHUB_EVENT_NAME", ""),
@@ -99,11 +101,12 @@ def _matching(pattern: re.Pattern[str], text: str) -> str:
 
 def _web(url: str) -> str:
     """Return an address of a server without what could end a link or hold a password; empty where it is none."""
-    parts = urlsplit(url)
-    plain = (
-        parts.scheme in ("http", "https") and _HOST.fullmatch(parts.netloc) and re.fullmatch(r"[\w./-]*", parts.path)
-    )
-    return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/") if plain else ""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    plain = _HOST.fullmatch(parts.netloc) and _PATH.fullmatch(parts.path)
+    return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/") if plain and parts.scheme in _SCHEMES else ""
 
 
 def _number(text: str) -> int:
