@@ -70,6 +70,12 @@ def test_what_failed_is_collected_again(run, settings):
     assert complete_seal(run, settings) is None
 
 
+def test_what_no_recorder_saw_is_not_collected_again(run, settings):
+    """A recorder that ended early has missed what is over; all else is there."""
+    manifest.seal(run, [Part(name="recorder", status="failed", duration_s=0.1, error="it died")], "run-1")
+    assert complete_seal(run, settings) is not None
+
+
 @pytest.mark.parametrize("stage", ["deploy", "test"])
 def test_what_ran_since_is_collected(run, settings, stage):
     """A deploy or test that began after the seal has left something new."""

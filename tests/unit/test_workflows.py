@@ -155,23 +155,23 @@ def test_steps_run_what_is_there(path, tasks, tmp_path, monkeypatch):
 
 
 def test_a_run_is_saved_whatever_happens():
-    """After the run, collecting, analysing, reporting, publishing and keeping follow always, in that order."""
-    path = ROOT / ".github" / "workflows" / "k8s-e2e.yml"
-    found = steps(path)
+    """After the run, collecting, analysing, reporting, keeping and publishing follow always, in that order."""
+    read = workflow(ROOT / ".github" / "workflows" / "k8s-e2e.yml")
+    found = steps(ROOT / ".github" / "workflows" / "k8s-e2e.yml")
     at = next(number for number, step in enumerate(found) if " run " in step.get("run", ""))
     assert found[at]["run"].startswith("exec ")  # the signal of a cancelled job reaches the kit, not a shell
     after = found[at + 1 :]
     assert [step["if"].split(" && ")[0] for step in after] == ["always()"] * len(after)
-    assert [step["run"].split()[1:-1] for step in after[:-1]] == [
-        ["stage", "collect", "--run-dir"],
-        ["stage", "trace-analysis", "--run-dir"],
-        ["stage", "report", "--run-dir"],
-        ["publish"],
+    assert [step.get("run") for step in after] == [
+        "exec ./e2e stage collect --run-dir ci-report",
+        "exec ./e2e stage trace-analysis --run-dir ci-report",
+        "exec ./e2e stage report --run-dir ci-report",
+        None,
+        'exec ./e2e publish ci-report --artifact "$ARTIFACT"',
     ]
-    kept = after[-1]["with"]
-    assert kept["retention-days"] == 14
-    assert "github.run_attempt" in kept["name"]
-    assert {step["run"].split()[-1] for step in after[:-1]} == {kept["path"]} == {"ci-report"}
+    kept = after[3]["with"]
+    assert (kept["path"], kept["retention-days"], kept["name"]) == ("ci-report", 14, "${{ env.ARTIFACT }}")
+    assert "github.run_attempt" in read["env"]["ARTIFACT"]
 
 
 def test_one_job_stands_for_all():
@@ -204,7 +204,7 @@ def test_tasks_run_what_is_there(tasks, tmp_path, monkeypatch):
     "command",
     [
         "./e2e run --provider nosuch",
-        "./e2e stage colect --run-dir ci-report",
+        "exec ./e2e stage colect --run-dir ci-report",
         "exec ./e2e runs",
         "./e2e test --quik",
         "task nosuch",

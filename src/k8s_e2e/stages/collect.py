@@ -49,13 +49,15 @@ def complete_seal(run: RunDir, settings: Settings) -> Manifest | None:
     """Return the seal of a run of which nothing is left to collect; None where something is.
 
     What a cluster shows after a run is not the run's any more, and its Jaeger may have forgotten: collecting again
-    could only lose. There is something left where a part failed, and where deploy or test ran again since.
+    could only lose. There is something left where a part failed (but for the recorder's: what it missed is over), and
+    where deploy or test ran again since.
 
     Raises:
         UsageError: `run.json` or the seal cannot be read.
     """
     sealed = _last_seal(run, settings)
-    return None if sealed is None or any(part.status == "failed" for part in sealed.parts) else sealed
+    again = sealed and any(part.status == "failed" and part.name != "recorder" for part in sealed.parts)
+    return None if again else sealed
 
 
 def _last_seal(run: RunDir, settings: Settings) -> Manifest | None:
