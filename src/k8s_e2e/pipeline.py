@@ -193,7 +193,8 @@ def _leave(run_dir: RunDir, request: Request, settings: Settings, progress: Prog
         return _leave_existing(run_dir, record, request, settings, progress)
     if _kept(record, request, failed=exit_code(record) != 0):
         if record.cluster:
-            progress(f"cluster {record.cluster} stays; `k8s-e2e down {record.cluster}` removes it")
+            how = f"`k8s-e2e down {record.cluster} --provider {record.provider}`"
+            progress(f"cluster {record.cluster} stays; {how} removes it")
         return 0
     try:
         # A stop in mid-`up` leaves a cluster that run.json does not name.

@@ -13,8 +13,9 @@ from typing import Any
 from k8s_e2e.base import files, process
 from k8s_e2e.base.errors import EnvironmentFailure, UsageError
 from k8s_e2e.base.progress import Progress, silent
-from k8s_e2e.cluster import assets, kubeconfig
+from k8s_e2e.cluster import kubeconfig
 from k8s_e2e.cluster.bundles import KUBERNETES
+from k8s_e2e.cluster.kubectl import own as kits_kubectl
 from k8s_e2e.cluster.provider import EXISTING, Cluster, LoadedImage
 from k8s_e2e.model.settings import Settings
 
@@ -124,7 +125,7 @@ def kubectl(settings: Settings) -> Path:
 
 
 def _own(settings: Settings) -> Path:
-    return assets.ensure(["kubectl"], settings, silent).path("kubectl")
+    return kits_kubectl(settings, silent)
 
 
 def _view(program: Path, sources: list[Path]) -> dict[str, Any]:

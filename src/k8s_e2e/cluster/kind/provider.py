@@ -130,6 +130,7 @@ class KindProvider:
 
     def _attached(self, kind: Kind, name: str, progress: Progress) -> Cluster:
         home = self._home(name)
+        _private(self._clusters)
         _private(home)
         kubeconfig = home / "kubeconfig"
         files.write(kubeconfig, kind.kubeconfig(name), mode=0o600)
