@@ -116,10 +116,15 @@ def printed_roles(path: Path, *options: str) -> list[dict[str, Any]]:
 
 def command(site: Site, config: Path, path: Path, run: Path, *words: str) -> subprocess.Popen[str]:
     """Start a run of scenario petstore on the existing cluster; its images come from the registry."""
-    argv = [KIT, "run", "--provider", "existing", "--profile", path, "--run-dir", run, "--scenarios", "petstore"]
+    argv = ["run", "--provider", "existing", "--profile", path, "--run-dir", run, "--scenarios", "petstore"]
+    return started(site, config, *argv, "--image-prefix", PREFIX, *words)
+
+
+def started(site: Site, config: Path, *words: str | Path) -> subprocess.Popen[str]:
+    """Start a command of the kit with a kubeconfig, and a state directory of the site's own."""
     state = {"KUBECONFIG": str(config), "K8S_E2E_STATE_DIR": str(site.folder / "state"), "NO_COLOR": "1"}
     return subprocess.Popen(
-        [*argv, "--image-prefix", PREFIX, *words],
+        [KIT, *words],
         cwd=ROOT,
         env={**os.environ, **state},
         stdin=subprocess.DEVNULL,
@@ -212,7 +217,9 @@ def test_a_namespace_with_a_deployment_of_somebody_is_refused(site, theirs, conf
         site.kubectl("wait", "--for=create", "replicaset", "-l", "app=shop", "-n", theirs, "--timeout=20s")
         before = set(contents(site.kubectl, theirs))
         run = site.folder / "refused"
-        ran = ended(command(site, config, profile(site.folder, theirs), run), run)
+        where = ["--set", "provider=existing", "--set", "cluster=shop-test", "--set", f"image_prefix={PREFIX}"]
+        path = profile(site.folder, theirs)
+        ran = ended(started(site, config, "stage", "deploy", "--profile", path, "--run-dir", run, *where), run)
         assert ran.code == 3, ran.output
         assert f"namespace {theirs} is not ours and not empty: Deployment/shop" in ran.output
         assert set(contents(site.kubectl, theirs)) == before
