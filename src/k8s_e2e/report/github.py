@@ -34,7 +34,18 @@ MARKER = "<!-- k8s-e2e -->"  # the first line of `pr-comment.md`; what is sent b
 _COMMENT_UPTO = 5  # the last section of a comment: pods and events
 _MARKS = {"passed": "✅", "failed": "❌"}
 _OTHER_MARK = "⚠️"  # interrupted, incomplete
-_FIRST = ("Note", "Failed", "Why", "Message", "Cause", "Fix", "Next", "Again", "Verdict")  # of a run that did not pass
+_FIRST = (
+    "Note",
+    "Failed",
+    "Source",
+    "Why",
+    "Message",
+    "Cause",
+    "Fix",
+    "Next",
+    "Again",
+    "Verdict",
+)  # of a run that did not pass
 _FIRST_PASSED = ("Stages", "Cluster")
 _FIRST_WIDTH = 300  # characters of one fact on the first screen; the details have all of it
 _LIVELY = re.compile(r"[@#]|://|\bwww\.|\bGH-\d|\b[0-9a-f]{7,}\b", re.IGNORECASE)
