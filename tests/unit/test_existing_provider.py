@@ -1,5 +1,6 @@
 """What an existing cluster needs, worked out without one: context, images, permissions, and what stays."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,18 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k8s_e2e import pipeline
-from k8s_e2e.base import files
+from k8s_e2e.base import files, process
 from k8s_e2e.base.errors import UsageError
 from k8s_e2e.base.progress import silent
 from k8s_e2e.cluster import kubeconfig
 from k8s_e2e.cluster.existing import ExistingProvider
 from k8s_e2e.cluster.kubeconfig import Context
+from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.model.profile import CustomResource, Profile
 from k8s_e2e.model.run import ClusterIdentity, RunRecord
 from k8s_e2e.model.settings import Settings
 from k8s_e2e.platform import image_prefix, ownership, rbac
 from k8s_e2e.platform.permissions import Access, Kind, kind_of, needed
 from k8s_e2e.platform.running_images import running_images
+from k8s_e2e.scenarios import program_steps
 from k8s_e2e.stages import session
 
 VIEW = {
@@ -341,3 +344,20 @@ def test_a_copy_of_the_kubeconfig_goes_with_the_run(tmp_path):
     assert copy.exists()
     provider.down("dev", progress=silent)
     assert not copy.exists()
+
+
+def test_a_script_talks_to_the_run_s_cluster_whatever_context_is_current(tmp_path):
+    """Kubectl in a script takes the run's context, not the one that the user's file says is current."""
+    program = shutil.which("kubectl")
+    if program is None:
+        pytest.skip("there is no kubectl")
+    entry = {"context": {"cluster": "c", "user": ""}}
+    contexts = [{"name": name, **entry} for name in ("production", "dev")]
+    config = {"apiVersion": "v1", "kind": "Config", "current-context": "production", "contexts": contexts}
+    files.write_json(tmp_path / "config", config)
+    cluster = Cluster(
+        name="dev", provider="existing", kubeconfig=tmp_path / "config", context="dev", kubectl=Path(program)
+    )
+    environment = {"KUBECONFIG": program_steps.kubeconfig(cluster, tmp_path)}
+    done = process.run([program, "config", "current-context"], timeout_s=20, env=environment)
+    assert done.stdout.strip() == "dev"

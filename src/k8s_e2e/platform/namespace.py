@@ -11,6 +11,7 @@ from k8s_e2e.platform.kube import ApiError, Kube
 from k8s_e2e.platform.ownership import LABEL, OURS, RUN_ANNOTATION, is_ours, run_of
 
 FIELD_MANAGER = "k8s-e2e-namespace"  # not the manifests' one: a Namespace in an overlay must not take our label off
+_FORBIDDEN = (401, 403)
 GONE_TIMEOUT_S = 120.0
 ACCOUNT_TIMEOUT_S = 30.0
 EMPTY_TIMEOUT_S = 5.0
@@ -30,16 +31,21 @@ def belongs_to(kube: Kube, namespace: str, run_id: str) -> bool:
 
 
 def run_in(kube: Kube, namespace: str) -> str:
-    """Return the run that is, or left something, in a namespace; nothing if there is none.
+    """Return the run that is, or left something, in a namespace; nothing if there is none, or none to be seen.
 
     Raises:
-        ApiError: refused or unanswered.
+        ApiError: unanswered.
     """
-    found = kube.get("v1", "Namespace", namespace)
-    if found is None:
-        return ""
-    if is_ours(found):
-        return run_of(found)
+    try:
+        found = kube.get("v1", "Namespace", namespace)
+    except ApiError as error:
+        if error.status not in _FORBIDDEN:
+            raise
+    else:
+        if found is None:
+            return ""
+        if is_ours(found):
+            return run_of(found)
     sign = adoption.marker(kube, namespace)
     return run_of(sign) if sign else ""
 

@@ -2,12 +2,14 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from k8s_e2e.base import process
+from k8s_e2e.base import files, process
 from k8s_e2e.base.text import one_line
+from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.platform.kube import ApiError
 from k8s_e2e.scenarios import http_steps, matching
 from k8s_e2e.scenarios.loader import labels
@@ -39,16 +41,29 @@ def run_exec(step: ExecStep, world: World) -> Outcome:
 
 def run_script(step: ScriptStep, world: World) -> Outcome:
     """Run the text in a shell."""
-    cluster = world.context.cluster
-    environment = {
-        **{name: written(value) for name, value in world.names.items()},
-        **step.script.env,
-        "KUBECONFIG": str(cluster.kubeconfig),
-        "K8S_E2E_NAMESPACE": world.context.namespace,
-        "K8S_E2E_RUN_ID": world.context.run_id,
-        "PATH": f"{world.context.kubectl.parent}{os.pathsep}{os.environ.get('PATH', '')}",
-    }
-    return _run(["/bin/sh", "-euc", step.script.run], step, world, environment, "the script")
+    with tempfile.TemporaryDirectory(prefix="k8s-e2e-script-") as scratch:
+        environment = {
+            **{name: written(value) for name, value in world.names.items()},
+            **step.script.env,
+            "KUBECONFIG": kubeconfig(world.context.cluster, Path(scratch)),
+            "K8S_E2E_NAMESPACE": world.context.namespace,
+            "K8S_E2E_RUN_ID": world.context.run_id,
+            "K8S_E2E_IMAGE_PREFIX": world.context.image_prefix,
+            "PATH": f"{world.context.kubectl.parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+        return _run(["/bin/sh", "-euc", step.script.run], step, world, environment, "the script")
+
+
+def kubeconfig(cluster: Cluster, scratch: Path) -> str:
+    """Return a KUBECONFIG whose current context is the run's cluster.
+
+    A user's own file may name another one, production even: a file in ``scratch``, read first, says which is meant.
+    """
+    if not cluster.shared:
+        return str(cluster.kubeconfig)
+    first = scratch / "context"
+    files.write_json(first, {"apiVersion": "v1", "kind": "Config", "current-context": cluster.context}, mode=0o600)
+    return f"{first}{os.pathsep}{cluster.kubeconfig}"
 
 
 def _run(
