@@ -5,7 +5,7 @@ import sys
 import click
 
 from k8s_e2e.base.errors import EnvironmentFailure
-from k8s_e2e.cli.shared import Shown, profile_option, profile_path, provider_option
+from k8s_e2e.cli.shared import Shown, callable_here, profile_option, profile_path, provider_option
 from k8s_e2e.cluster.provider import EXISTING
 from k8s_e2e.model.profile import Profile, load_profile
 from k8s_e2e.model.settings import load_settings
@@ -65,7 +65,7 @@ def doctor() -> None:
     for check in checks:
         click.echo(f"{'ok  ' if check.ok else 'MISS'}  {check.name:<24} {check.found}")
         if not check.ok and check.fix:
-            click.echo(f"      {'':<24} mend: {check.fix}")
+            click.echo(f"      {'':<24} mend: {callable_here(check.fix)}")
     if not all(check.ok or not check.required for check in checks):
         sys.exit(3)
 
