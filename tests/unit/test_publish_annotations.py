@@ -11,7 +11,7 @@ from k8s_e2e.diagnosis.verdict import verdict
 from k8s_e2e.model.results import Results
 from k8s_e2e.model.run import RunRecord, StageOutcome
 from k8s_e2e.model.story import Finding, Findings
-from k8s_e2e.report.annotations import (
+from k8s_e2e.report.github.annotations import (
     Annotation,
     Place,
     annotations,

@@ -9,8 +9,8 @@ import pytest
 
 from k8s_e2e.model.settings import Settings
 from k8s_e2e.report import minimal
-from k8s_e2e.report.patience import Patience
-from k8s_e2e.report.publish import Request, publish
+from k8s_e2e.report.github.patience import Patience
+from k8s_e2e.report.github.publish import Request, publish
 from tests.unit import github_stub as gh
 from tests.unit import run_builder as made
 

@@ -9,10 +9,11 @@ from markdown_it import MarkdownIt
 
 from k8s_e2e.base.errors import UsageError
 from k8s_e2e.diagnosis import diagnose
-from k8s_e2e.report import shedding, write_reports
-from k8s_e2e.report.github import comment, step_summary
+from k8s_e2e.report import write_reports
+from k8s_e2e.report.github import shedding
+from k8s_e2e.report.github.stamp import Age, age_of, marker, stamp
+from k8s_e2e.report.github.views import comment, step_summary
 from k8s_e2e.report.model import Bullets, Code, Fold, Para, Pre, Report, Section, Table, label
-from k8s_e2e.report.stamp import Age, age_of, marker, stamp
 from tests.unit.test_report_text import HOSTILE, hostile_run
 
 SOCIAL = [

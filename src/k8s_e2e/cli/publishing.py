@@ -22,7 +22,7 @@ def publish(run_dir: Path, name: str, artifact: str, pull_request: int | None, *
     Meant for a step of a workflow, which is where GitHub says what to publish to; anywhere else each says why it was
     skipped. The exit code tells nothing of the run, and of GitHub neither: it is 0 unless the command is used wrongly.
     """
-    from k8s_e2e.report import publish as publishing  # noqa: PLC0415 - start-up time of the other commands
+    from k8s_e2e.report.github import publish as publishing  # noqa: PLC0415 - start-up time of the other commands
     from k8s_e2e.report.markdown import defused  # noqa: PLC0415
 
     shown = Shown()

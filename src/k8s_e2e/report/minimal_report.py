@@ -8,7 +8,7 @@ from k8s_e2e.diagnosis.observed import Observed
 from k8s_e2e.diagnosis.verdict import verdict
 from k8s_e2e.model.layout import STAGES, RunDir
 from k8s_e2e.model.run import RunRecord
-from k8s_e2e.report.github import comment, step_summary
+from k8s_e2e.report.github.views import comment, step_summary
 from k8s_e2e.report.markdown import render
 from k8s_e2e.report.model import Bullets, Code, Line, Para, Report, Section, label
 from k8s_e2e.report.sections.outcome import identity, outcome, title

@@ -13,7 +13,7 @@ from k8s_e2e.model.evidence import Derived, SealedFile
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.story import Findings
 from k8s_e2e.report.build import build
-from k8s_e2e.report.github import comment, step_summary
+from k8s_e2e.report.github.views import comment, step_summary
 from k8s_e2e.report.html import html
 from k8s_e2e.report.junit import junit
 from k8s_e2e.report.markdown import render

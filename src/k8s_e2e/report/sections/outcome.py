@@ -85,9 +85,9 @@ def again(record: RunRecord, failure: Failure | None) -> str:
     if scenario is not None and not any(_asks_for(name, scenario) for name in names):
         names = [scenario.name]
     words = ["run"]
-    for option in ("provider", "cluster"):
+    for option in ("provider", "cluster", "image_prefix"):
         chosen = str(record.parameters.get(option) or "")
-        words += [f"--{option}", chosen] if chosen not in ("", "auto") else []
+        words += [f"--{option.replace('_', '-')}", chosen] if chosen not in ("", "auto") else []
     for name in names:
         words += ["--scenarios", name]
     return record.command(*words)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from k8s_e2e.report.stamp import Age
+from k8s_e2e.report.github.stamp import Age
 
 API_URL = "https://api.github.com"
 

@@ -22,15 +22,15 @@ from k8s_e2e.model.results import StepResult
 from k8s_e2e.model.run import RunRecord
 from k8s_e2e.model.settings import Settings
 from k8s_e2e.model.story import Findings
-from k8s_e2e.report import shedding
-from k8s_e2e.report.annotations import Annotation, Place, annotations, commands
-from k8s_e2e.report.comment import Upsert
-from k8s_e2e.report.github import COMMENT_BUDGET, MARKER, SUMMARY_BUDGET
-from k8s_e2e.report.github_api import IssueComments, Refused
+from k8s_e2e.report.github import shedding
+from k8s_e2e.report.github.annotations import Annotation, Place, annotations, commands
+from k8s_e2e.report.github.api import IssueComments, Refused
+from k8s_e2e.report.github.comment import Upsert
+from k8s_e2e.report.github.patience import GaveUp, Patience
+from k8s_e2e.report.github.stamp import stamp
+from k8s_e2e.report.github.views import COMMENT_BUDGET, MARKER, SUMMARY_BUDGET
+from k8s_e2e.report.github.workflow import Workflow, workflow
 from k8s_e2e.report.markdown import defused, span
-from k8s_e2e.report.patience import GaveUp, Patience
-from k8s_e2e.report.stamp import stamp
-from k8s_e2e.report.workflow import Workflow, workflow
 
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 

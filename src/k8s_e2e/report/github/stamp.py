@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from k8s_e2e.base.errors import UsageError
-from k8s_e2e.report.github import MARKER
+from k8s_e2e.report.github.views import MARKER
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._/()+,-]{0,58}[A-Za-z0-9._/()+])?")
 _AGE = re.compile(r"<!-- run ([0-9]{1,18}) attempt ([0-9]{1,9}) -->")

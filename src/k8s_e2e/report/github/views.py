@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from k8s_e2e.base.text import one_line
-from k8s_e2e.report import markdown, shedding
+from k8s_e2e.report import markdown
+from k8s_e2e.report.github import shedding
 from k8s_e2e.report.model import (
     Block,
     Bullets,

@@ -14,7 +14,7 @@ import msgspec
 
 from k8s_e2e.base import http
 from k8s_e2e.base.text import one_line
-from k8s_e2e.report.patience import GaveUp, Later, Patience
+from k8s_e2e.report.github.patience import GaveUp, Later, Patience
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ gone wrong or somebody else may have been quicker: two runs may do this at once.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from k8s_e2e.report.github_api import Author, Comment, IssueComments, Refused, TooLong
-from k8s_e2e.report.patience import Later, Patience
-from k8s_e2e.report.stamp import Age, age_of
+from k8s_e2e.report.github.api import Author, Comment, IssueComments, Refused, TooLong
+from k8s_e2e.report.github.patience import Later, Patience
+from k8s_e2e.report.github.stamp import Age, age_of
 
 ACTIONS_LOGIN, ACTIONS_APP = "github-actions[bot]", "github-actions"  # whose token a workflow is given
 
