@@ -1,7 +1,8 @@
-"""Clusters by the real kind on a real Docker engine, with a real API server; only what runs in the node is played."""
+"""Clusters by the real kind on a real Docker engine, with real API server and containerd; the node's rest is played."""
 
 import asyncio
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import yaml
 from k8s_e2e.base import process
 from k8s_e2e.base.errors import EnvironmentFailure
 from k8s_e2e.base.progress import silent
-from k8s_e2e.cluster import bundles, images, oci
+from k8s_e2e.cluster import assets, bundles, images, oci
+from k8s_e2e.cluster.bundles import Bundle, GoBuild
 from k8s_e2e.cluster.kind.provider import KindProvider
 from k8s_e2e.cluster.local.forwarder import serve
 from k8s_e2e.cluster.provider import Cluster
@@ -28,7 +30,19 @@ pytestmark = pytest.mark.cluster
 NAME = "rehearsal"
 NODE = f"{NAME}-control-plane"
 IMAGE = "localhost/rehearsal/node:1"
-PLAYED = ("entrypoint", "containerd", "ctr", "crictl", "journalctl", "kubeadm", "kubectl", "sh")
+PLAYED = ("entrypoint", "journalctl", "kubeadm", "kubectl", "sh")
+CRICTL = Bundle(
+    name="crictl",
+    provides={"crictl": "bin/crictl"},
+    versions={"crictl": "1.36.0"},
+    build=GoBuild(
+        module="crictl",
+        within=Path(__file__).resolve().parents[1] / "tools",
+        output="bin/crictl",
+        package="sigs.k8s.io/cri-tools/cmd/crictl",
+        usual_minutes=1.5,
+    ),
+)
 PORT = '{{ (index (index .NetworkSettings.Ports "6443/tcp") 0).HostPort }}'
 
 
@@ -48,6 +62,7 @@ def kind(
     script = Path(__file__).parent / "kind_node.sh"
     files = {"/bin/busybox": busybox, "/kind/version": version}
     files |= {f"/kind/manifests/default-{name}.yaml": nothing for name in ("cni", "storage")}
+    files |= containerd(tmp_path)
     files |= {"/etc/kubernetes/admin.conf": control_plane.kubeconfig, **{f"/bin/{name}": script for name in PLAYED}}
     image = oci.single_binary_image(tmp_path / "node.tar", IMAGE, ["/bin/entrypoint"], files, user="0")
     docker_engine.docker("load", "--input", image.archive)
@@ -55,6 +70,20 @@ def kind(
     assert isinstance(made, KindProvider)
     yield made
     made.down(NAME, progress=print)
+
+
+def containerd(scratch: Path) -> dict[str, Path]:
+    """Return containerd, the two programs that kind and the kit ask it by, their configuration and libraries."""
+    found = assets.ensure(["containerd", "ctr"], Settings(), print)
+    programs = [found.path("containerd"), found.path("ctr"), assets.obtain(CRICTL, Settings(), print)[0] / "bin/crictl"]
+    listed = process.run(["ldd", *programs[:2]], timeout_s=10, check=False).stdout  # a static one has none
+    libraries = {path: Path(path) for path in re.findall(r"\s(/\S+) \(", listed)}
+    configured = {"containerd/config.toml": "version = 2\n"}
+    configured["crictl.yaml"] = "runtime-endpoint: unix:///run/containerd/containerd.sock\n"
+    for name, text in configured.items():
+        (scratch / Path(name).name).write_text(text)
+    settings = {f"/etc/{name}": scratch / Path(name).name for name in configured}
+    return libraries | settings | {f"/bin/{path.name}": path for path in programs}
 
 
 @pytest.fixture
