@@ -1,6 +1,7 @@
 """Images built, saved and loaded by a real Docker engine: the way they are made on GitHub's runners."""
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -48,6 +49,7 @@ ARG WORD
 ENV WORD=${WORD}
 """
 MAIN = """\
+exec 2>&1
 echo "$WORD $(busybox id -u) $(busybox cat /venv/authorities) $(echo /app/*)"
 echo text > /app/file
 exec busybox sleep 600
@@ -165,13 +167,16 @@ def test_a_build_ends_in_the_engine_when_the_kit_is_killed(profile: Profile, doc
         build = ImageBuild(context="app", tags={{"docker-test/killed:e2e": {{"WORD": "killed"}}}})
         built(Profile(root=Path({str(profile.root)!r}), name="t", overlay=".", namespace="t", images=(build,)))
     """)
-    child = subprocess.Popen([sys.executable, "-c", program])
+    scratch = profile.root / "scratch"
+    scratch.mkdir()
+    child = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "TMPDIR": str(scratch)})
     try:
         wait_for("the step", lambda: bool(processes(sleep)) or Pending("not reached"), timeout_s=60)
         assert processes(str(dockerfile)) != []
     finally:
         child.kill()
         child.wait()
+    assert list(scratch.rglob("*pip*")) == []  # secrets are in no file
     mine = (str(dockerfile), sleep)
     ended = lambda: not any(map(processes, mine)) or Pending(f"{[*map(processes, mine)]}")  # noqa: E731
     wait_for("client and step to end", ended, timeout_s=20)

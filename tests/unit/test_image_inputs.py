@@ -161,12 +161,21 @@ def test_our_dockerfiles_keep_to_the_contract(package):
 
 def secrets(environment: dict[str, str], *, directories: bool = True) -> tuple[str, build_access.BuildAccess]:
     """Return the pip configuration that a build gets, and the access itself."""
-    with build_access.granted(directories=directories, environment=environment) as access:
-        path = access.secrets[build_access.PIP_CONF]
+    access = build_access.granted(directories=directories, environment=environment)
+    return access.pip_conf, access
+
+
+def test_secrets_as_files_are_gone_after_the_build(tmp_path):
+    """What a builder needs as a file is its owner's alone, and removed at the end; the host's own bundle stays."""
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("certificates")
+    access = build_access.granted(directories=True, environment={"HOME": str(tmp_path), "PIP_CERT": str(bundle)})
+    with access.secrets(tmp_path) as files:
+        path = files[build_access.PIP_CONF]
         assert path.stat().st_mode & 0o777 == 0o600
-        text = path.read_text()
-    assert not path.exists()
-    return text, access
+        assert path.read_text() == access.pip_conf
+        assert files[build_access.CA_BUNDLE] == bundle
+    assert list(tmp_path.iterdir()) == [bundle]
 
 
 def test_a_build_reaches_packages_as_the_host_does(tmp_path):
@@ -184,7 +193,7 @@ def test_a_build_reaches_packages_as_the_host_does(tmp_path):
     assert "no-index = no\n" in text
     assert "cert = /run/secrets/ca_bundle\n" in text
     assert "user" not in text
-    assert access.secrets[build_access.CA_BUNDLE] == bundle
+    assert access.ca_bundle == bundle
 
 
 def test_wheels_in_a_directory_are_shown_where_the_builder_can(tmp_path):

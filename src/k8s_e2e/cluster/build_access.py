@@ -32,17 +32,27 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy",
 
 
 class BuildAccess(msgspec.Struct, frozen=True):
-    """Files for one build: secret id -> file, and directories of wheels that pip looks into."""
+    """What one build may see: the text of the first secret, the file of the second, directories that pip looks into."""
 
-    secrets: dict[str, Path]
-    directories: tuple[Path, ...] = ()
+    pip_conf: str
+    ca_bundle: Path | None
+    directories: tuple[Path, ...]
+
+    @contextlib.contextmanager
+    def secrets(self, folder: Path) -> Iterator[dict[str, Path]]:
+        """Yield secret id -> file; what is written is 0600 in a directory of its own in ``folder``, removed at the end.
+
+        For builders that read secrets from files alone.
+        """
+        with tempfile.TemporaryDirectory(prefix="k8s-e2e-build-", dir=folder) as own:
+            written = Path(own, "pip.conf")
+            written.touch(mode=0o600)
+            written.write_text(self.pip_conf)
+            yield {PIP_CONF: written, **({CA_BUNDLE: self.ca_bundle} if self.ca_bundle else {})}
 
 
-@contextlib.contextmanager
-def granted(
-    *, directories: bool, folder: Path | None = None, environment: Mapping[str, str] | None = None
-) -> Iterator[BuildAccess]:
-    """Write the secrets for one build, 0600 in a directory of their own in ``folder``, and remove them at the end.
+def granted(*, directories: bool, environment: Mapping[str, str] | None = None) -> BuildAccess:
+    """Return what a build gets of this machine's access.
 
     ``directories``: whether the builder can show directories of this machine to a build; else they are left out.
     """
@@ -57,14 +67,8 @@ def granted(
         options["find-links"] = "\n    ".join(shown)
     if bundle:
         options["cert"] = _CA_IN_BUILD
-    with tempfile.TemporaryDirectory(prefix="k8s-e2e-build-", dir=folder) as own:
-        secrets = {PIP_CONF: Path(own, "pip.conf")}
-        text = "[global]\n" + "".join(f"{name} = {value}\n" for name, value in sorted(options.items()))
-        secrets[PIP_CONF].touch(mode=0o600)
-        secrets[PIP_CONF].write_text(text)
-        if bundle:
-            secrets[CA_BUNDLE] = bundle
-        yield BuildAccess(secrets, local if directories else ())
+    text = "[global]\n" + "".join(f"{name} = {value}\n" for name, value in sorted(options.items()))
+    return BuildAccess(text, bundle, local if directories else ())
 
 
 def pip_options(variables: Mapping[str, str]) -> dict[str, str]:

@@ -107,7 +107,8 @@ class Buildah:
         self._bud(job, f"FROM {base}\n{rest}", "--no-cache", arguments=job.own, tag=job.tag, log=log)
 
     def _bud(self, job: Job, text: str, *words: str, arguments: dict[str, str], tag: str, log: Path) -> None:
-        with build_access.granted(directories=True, folder=Path(self._state)) as access:
+        access = build_access.granted(directories=True)
+        with access.secrets(Path(self._state)) as secrets:
             file = Path(self._state, "Dockerfile")
             file.write_text(text, "utf-8")
             options = ["--isolation", "chroot", "--layers", "--timestamp", "0", "--file", str(file), *words]
@@ -115,7 +116,7 @@ class Buildah:
             options += ["--target", job.target] if job.target else []
             for name, value in arguments.items():
                 options += ["--build-arg", f"{name}={value}"]
-            for secret, path in access.secrets.items():
+            for secret, path in secrets.items():
                 options += ["--secret", f"id={secret},src={path}"]
             for directory in access.directories:
                 options += ["--volume", f"{directory}:{directory}:ro"]

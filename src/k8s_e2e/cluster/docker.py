@@ -13,6 +13,7 @@ from k8s_e2e.model.settings import Settings
 
 _ANSWER_S = 5.0  # an engine that does not answer by then is none
 _SAVE_S = 300.0
+_PIP_CONF = "K8S_E2E_PIP_CONF"  # the client's environment, not the build's
 _NEEDS_BUILDX = 23  # the first client that has no BuildKit of its own
 _INSTALL = "install it: docker-buildx-plugin among Docker's own packages, docker-buildx among Debian's and Ubuntu's"
 
@@ -87,21 +88,22 @@ class Docker:
 
     def build(self, job: Job, *, log: Path) -> None:
         """Build one image into the engine's store."""
-        with build_access.granted(directories=False) as access:
-            words = [*self._build, "--progress=plain", "--tag", job.tag, "--file", str(job.dockerfile)]
-            words += ["--target", job.target] if job.target else []
-            proxies = {name: os.environ[name] for name in build_access.PROXIES if name in os.environ}
-            for name, value in {**proxies, **job.arguments, **job.own}.items():
-                words += ["--build-arg", f"{name}={value}"]
-            for secret, path in access.secrets.items():
-                words += ["--secret", f"id={secret},src={path}"]
-            process.run(
-                [*words, job.context],
-                timeout_s=self._settings.build_timeout_s,
-                env={"DOCKER_BUILDKIT": "1", "SOURCE_DATE_EPOCH": "0"},
-                log=log,
-                tethered=True,  # the engine ends a build whose client is gone
-            )
+        access = build_access.granted(directories=False)
+        words = [*self._build, "--progress=plain", "--tag", job.tag, "--file", str(job.dockerfile)]
+        words += ["--target", job.target] if job.target else []
+        proxies = {name: os.environ[name] for name in build_access.PROXIES if name in os.environ}
+        for name, value in {**proxies, **job.arguments, **job.own}.items():
+            words += ["--build-arg", f"{name}={value}"]
+        words += ["--secret", f"id={build_access.PIP_CONF},env={_PIP_CONF}"]  # never in a file: it may have a password
+        if access.ca_bundle:
+            words += ["--secret", f"id={build_access.CA_BUNDLE},src={access.ca_bundle}"]
+        process.run(
+            [*words, job.context],
+            timeout_s=self._settings.build_timeout_s,
+            env={"DOCKER_BUILDKIT": "1", "SOURCE_DATE_EPOCH": "0", _PIP_CONF: access.pip_conf},
+            log=log,
+            tethered=True,  # the engine ends a build whose client is gone
+        )
 
     def base_id(self, reference: str) -> str:
         """Return the image's id, pulling it if the engine does not have it."""
