@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from k8s_e2e.base.errors import EnvironmentFailure
-from k8s_e2e.cluster import assets
+from k8s_e2e.cluster import assets, bundles
 from k8s_e2e.cluster.bundles import Bundle, GoBuild
 from k8s_e2e.model.settings import Settings
 from tests import wheel
@@ -172,6 +172,14 @@ def test_a_run_is_saved_whatever_happens():
     kept = after[3]["with"]
     assert (kept["path"], kept["retention-days"], kept["name"]) == ("ci-report", 14, "${{ env.ARTIFACT }}")
     assert "github.run_attempt" in read["env"]["ARTIFACT"]
+
+
+def test_the_runner_has_the_clusters_that_the_kit_would_make():
+    """The workflow asks kind-action for the kit's own kind and node image, and for a kubectl of the node's version."""
+    path = ROOT / ".github" / "workflows" / "k8s-e2e.yml"
+    asked = next(step["with"] for step in steps(path) if step.get("uses", "").startswith("helm/kind-action@"))
+    assert (asked["version"], asked["node_image"]) == (f"v{bundles.KIND}", bundles.KIND_NODE_IMAGE)
+    assert f"node:{asked['kubectl_version']}@" in asked["node_image"]
 
 
 def test_one_job_stands_for_all():
