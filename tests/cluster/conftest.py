@@ -108,7 +108,7 @@ def busybox(provider: LocalProvider, cluster: Cluster, busybox_image: oci.BuiltI
     return busybox_image.reference
 
 
-@pytest.fixture(scope="session", params=["debian", "newest"])
+@pytest.fixture(scope="session", params=["debian", pytest.param("newest", marks=pytest.mark.soak)])
 def session_docker(local_settings: Settings, request: pytest.FixtureRequest) -> Iterator[DockerEngine]:
     """A Docker engine, started once for the session: Debian's, and one as on GitHub's runners."""
     try:
