@@ -12,13 +12,14 @@ from click.testing import CliRunner
 from k8s_e2e.base import clock, files
 from k8s_e2e.cli import cli
 from k8s_e2e.cluster.provider import Cluster
-from k8s_e2e.evidence import manifest, recorder
+from k8s_e2e.evidence import collector, manifest, recorder, resources
 from k8s_e2e.model import io
 from k8s_e2e.model.evidence import Manifest, Part
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.parameters import CollectParameters
 from k8s_e2e.model.run import RunRecord, StageOutcome
 from k8s_e2e.model.settings import Settings
+from k8s_e2e.platform.kube import Resource
 from k8s_e2e.stages import collect as stage
 from k8s_e2e.stages.collect import complete_seal
 
@@ -182,3 +183,32 @@ def test_a_defect_in_one_part_does_not_cost_the_seal(run, api, monkeypatch):
     statuses = collected(run)
     assert statuses["traces"] == "failed"
     assert statuses["container-logs"] == "ok"
+
+
+def test_what_is_read_after_the_deadline_is_not_taken(run, api, monkeypatch):
+    """A listing that comes late has seen no cleaning: its Secrets reach no file, and it is recorded once, as failed."""
+    run.manifest.unlink()
+    monkeypatch.setenv("K8S_E2E_COLLECT_TIMEOUT_S", "0.3")
+    monkeypatch.setattr(stage.namespace, "belongs_to", lambda *_: True)
+    cleaned = threading.Event()
+    late = []
+
+    def fetch(*_, **__):
+        late.append(threading.current_thread())
+        assert cleaned.wait(30)
+        secret = Resource("", "v1", "Secret", "secrets", namespaced=True)
+        item = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"key": "aHVudGVyMg=="}}
+        return [resources.Listing(secret, [item], {})]
+
+    def sweep(*_):
+        cleaned.set()
+        late[0].join(30)
+        assert not late[0].is_alive()
+        return 0
+
+    monkeypatch.setattr(collector.resources, "fetch", fetch)
+    monkeypatch.setattr(collector, "sweep", sweep)
+    collected(run)
+    assert "aHVudGVyMg==" not in run.resources.read_text()
+    parts = [part for part in io.load(run.manifest, Manifest).parts if part.name == "resources"]
+    assert [(part.status, part.error) for part in parts] == [("failed", "not done within 0.3 s (collect_timeout_s)")]

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,17 @@ def without_cluster(run: RunDir, settings: Settings, parts: Parts) -> None:
     parts.do("redaction", lambda: sweep(run, cleaner))
 
 
+@dataclass
+class _Found:
+    """What one reading thread has found: its own until it is over, nobody's if it is not over in time."""
+
+    parts: Parts = field(default_factory=Parts)
+    listings: list[resources.Listing] = field(default_factory=list)
+    descriptions: str = ""
+    api_actions: Any = None
+    gap: bool = False  # the recorder ended too early
+
+
 class _Collection:
     """One collection: what its parts share."""
 
@@ -106,15 +118,12 @@ class _Collection:
         self.progress = progress
         self.deadline = time.monotonic() + settings.collect_timeout_s
         self.cleaner = Cleaner(run_salt(recorder.place(run, settings)))
-        self.listings: list[resources.Listing] = []
-        self.descriptions = ""
-        self.api_actions: Any = None
-        self.gap = False  # the recorder ended too early
+        self.found = _Found()
 
     def work(self) -> None:
         """Do all parts: first what waits for others, side by side; then what is written from it."""
         self.progress(f"collecting {self.namespace}")
-        reading: dict[str, Callable[[], int | None]] = {
+        reading: dict[str, Callable[[_Found], int | None]] = {
             "recorder": self.drain,
             "resources": self.fetch,
             "pod-descriptions": self.describe,
@@ -124,7 +133,7 @@ class _Collection:
             reading["operator-api"] = partial(self.ask_operator, operator, self.requester)
         self._together(reading)
         # From here on every Secret's value is known, also those that only the recorder has seen: what follows writes.
-        resources.clean(self.listings, self.cleaner)
+        resources.clean(self.found.listings, self.cleaner)
         writing: dict[str, Callable[[], int | None]] = {
             "redaction": lambda: sweep(self.run, self.cleaner),
             "resources.json": self.write_resources,
@@ -145,36 +154,46 @@ class _Collection:
         for name, part in writing.items():
             self.parts.do(name, part)
 
-    def _together(self, work: dict[str, Callable[[], int | None]]) -> None:
-        threads = [
-            (name, time.monotonic(), threading.Thread(target=self.parts.do, args=(name, part), daemon=True))
-            for name, part in work.items()
-        ]
-        for _, _, thread in threads:
+    def _together(self, work: dict[str, Callable[[_Found], int | None]]) -> None:
+        """Do ``work`` side by side; what is not done by the deadline goes on for nobody: nothing of it is taken."""
+        threads = []
+        for name, part in work.items():
+            found = _Found()
+            thread = threading.Thread(target=found.parts.do, args=(name, partial(part, found)), name=name, daemon=True)
+            threads.append((name, time.monotonic(), thread, found))
             thread.start()
-        for name, began, thread in threads:
+        for name, began, thread, found in threads:
             thread.join(max(0.0, self.deadline - time.monotonic()))
-            if thread.is_alive():
+            over = not thread.is_alive()
+            if not over:
                 limit = self.settings.collect_timeout_s
                 self.parts.add(name, "failed", began, error=f"not done within {limit:g} s (collect_timeout_s)")
+            for done in found.parts.all():
+                if over or done.name != name:
+                    self.parts.take(done)
+            if over:
+                self.found.listings += found.listings
+                self.found.descriptions += found.descriptions
+                self.found.api_actions = self.found.api_actions or found.api_actions
+                self.found.gap |= found.gap
 
     # what is read
 
-    def drain(self) -> int | None:
+    def drain(self, found: _Found) -> int | None:
         """Let the recorder catch up and end; rows: 1 if there was one."""
         try:
             return int(recorder.drain(self.run, self.settings, redactor=self.cleaner.redactor))
         except recorder.RecorderFailed:
-            self.gap = True
+            found.gap = True
             raise
 
-    def fetch(self) -> int:
+    def fetch(self, found: _Found) -> int:
         """List everything; rows: objects."""
         plurals = [f"{kind.plural}.{kind.group}" for kind in self.profile.custom_resources]
-        self.listings = resources.fetch(self.kube, self.namespace, plurals, self.parts, timeout_s=ENDPOINT_S)
-        return sum(len(listing.items) for listing in self.listings)
+        found.listings = resources.fetch(self.kube, self.namespace, plurals, found.parts, timeout_s=ENDPOINT_S)
+        return sum(len(listing.items) for listing in found.listings)
 
-    def describe(self) -> None:
+    def describe(self, found: _Found) -> None:
         """Run ``kubectl describe pods``."""
         argv: list[str | Path] = [
             self.cluster.kubectl,
@@ -186,12 +205,12 @@ class _Collection:
         if self.cluster.context:
             argv += ["--context", self.cluster.context]
         done = process.run([*argv, "describe", "pods"], timeout_s=DESCRIBE_S, check=False)
-        self.descriptions = done.stdout or done.stderr
+        found.descriptions = done.stdout or done.stderr
         if done.code:
             message = f"kubectl describe pods exited with {done.code}: {process.tail(done.stderr)}"
             raise OSError(message)
 
-    def ask_operator(self, operator: OperatorSource, requester: Requester) -> int:
+    def ask_operator(self, operator: OperatorSource, requester: Requester, found: _Found) -> int:
         """Read the operator's own list of finished writes."""
         reply = requester.send(
             operator.service, "GET", operator.actions_path, step="collect", trace=False, timeout_s=ENDPOINT_S
@@ -199,18 +218,18 @@ class _Collection:
         if reply.status != 200:  # noqa: PLR2004
             message = f"{operator.service} answered {reply.status} to {operator.actions_path}"
             raise OSError(message)
-        self.api_actions = reply.json()
-        listed = self.api_actions.get("actions") if isinstance(self.api_actions, dict) else self.api_actions
+        found.api_actions = reply.json()
+        listed = found.api_actions.get("actions") if isinstance(found.api_actions, dict) else found.api_actions
         return len(listed) if isinstance(listed, list) else 0
 
     # what is written
 
     def write_resources(self) -> int:
         """Write resources.json, resources.txt and one YAML file a kind of custom resource."""
-        whole = resources.as_list(self.listings)
+        whole = resources.as_list(self.found.listings)
         files.write(self.run.resources, msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n")
         heading = f"Namespace {self.namespace} at {clock.now()}; ages count from then. Events: events.txt\n"
-        files.write(self.run.path("k8s/resources.txt"), resources.as_text(self.listings, heading))
+        files.write(self.run.path("k8s/resources.txt"), resources.as_text(self.found.listings, heading))
         for kind in self.profile.custom_resources:
             found = [
                 {**item, "metadata": {key: value for key, value in item["metadata"].items() if key != "managedFields"}}
@@ -229,7 +248,7 @@ class _Collection:
 
     def write_descriptions(self) -> int:
         """Write pod-descriptions.txt."""
-        text = self.cleaner.redactor.text(self.descriptions)
+        text = self.cleaner.redactor.text(self.found.descriptions)
         files.write(self.run.path("k8s/pod-descriptions.txt"), text or "(kubectl described nothing)\n")
         return text.count("\n")
 
@@ -240,7 +259,7 @@ class _Collection:
         seen = clock.now()
         fresh = [
             revision
-            for listing in self.listings
+            for listing in self.found.listings
             if listing.resource.kind == "Event"
             for revision in (events.revision(item, seen=seen) for item in listing.items)
             if (revision.uid, revision.resource_version) not in have
@@ -257,8 +276,10 @@ class _Collection:
         for waiting in self.run.pod_logs.glob("*/.*.tail1"):  # of a recorder that was killed
             join(waiting.with_name(waiting.name[1:].removesuffix(".tail1")))
         failed = 0
-        for pod in (item for listing in self.listings if listing.resource.kind == "Pod" for item in listing.items):
-            failed += missed_logs.complete(self.kube, pod, self.run.pod_logs, self.cleaner.redactor, gap=self.gap)
+        for pod in (
+            item for listing in self.found.listings if listing.resource.kind == "Pod" for item in listing.items
+        ):
+            failed += missed_logs.complete(self.kube, pod, self.run.pod_logs, self.cleaner.redactor, gap=self.found.gap)
         if failed:
             message = f"{failed} container logs could not be read; see logs/kit.jsonl"
             raise OSError(message)
@@ -279,7 +300,7 @@ class _Collection:
         rows = operator_actions.from_logs(self._operator_lines(operator.service), operator.event)
         present = [
             state.run
-            for listing in self.listings
+            for listing in self.found.listings
             if listing.resource.kind == "Pod"
             for item in listing.items
             if pods.listed([item])[0].service == operator.service
@@ -287,7 +308,7 @@ class _Collection:
             if state.running
         ]
         if len(present) == 1:  # of two it is not known which one answered
-            rows = operator_actions.with_api(rows, self.cleaner.patterns(self.api_actions), present[0])
+            rows = operator_actions.with_api(rows, self.cleaner.patterns(self.found.api_actions), present[0])
         done = operator_actions.finished(rows)
         files.write_json(self.run.actions, done)
         return done.count
@@ -301,7 +322,7 @@ class _Collection:
 
     def _pods(self) -> list[pods.Pod]:
         """Return all pods of the run, the oldest first."""
-        final = [item for listing in self.listings if listing.resource.kind == "Pod" for item in listing.items]
+        final = [item for listing in self.found.listings if listing.resource.kind == "Pod" for item in listing.items]
         known = {pod.uid: pod for pod in [*pods.recorded(self.run.history), *pods.listed(final)]}
         return list(known.values())
 

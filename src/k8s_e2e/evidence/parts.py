@@ -41,6 +41,10 @@ class Parts:
         """Record one part that began at ``began`` (monotonic seconds) and is over now."""
         duration_s = round(time.monotonic() - began, 6)
         part = Part(name=name, status=status, duration_s=duration_s, rows=rows, error=error)  # type: ignore[arg-type]
+        self.take(part)
+
+    def take(self, part: Part) -> None:
+        """Record a part that was done elsewhere."""
         with self._lock:
             self._done.append(part)
 
