@@ -135,7 +135,7 @@ def test_a_cluster_from_up_to_down(kind: KindProvider, docker_engine: DockerEngi
     assert images.load_and_verify(kind, NAME, built, said.append) == records
     assert len([line for line in said if line.startswith("loading images.tar")]) == 1
 
-    logs = kind.component_logs(NAME, tmp_path / "logs")
+    logs = kind.component_logs(NAME, tmp_path / "logs", timeout_s=60)
     assert "kind-export" not in logs, logs["kind-export"].read_text()
     assert logs["etcd"].read_text() == "2026-01-02T03:04:05Z stderr F etcd began\n"
     assert logs["kubelet"].read_text() == "journal --no-pager -u kubelet.service\n"

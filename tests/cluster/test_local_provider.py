@@ -64,7 +64,7 @@ def test_node_is_ready_and_nodes_components_are_named(
     assert f"v{cluster.versions['kubernetes']}" == node["status"]["nodeInfo"]["kubeletVersion"]
     assert cluster.kubeconfig.stat().st_mode & 0o777 == 0o600
     assert cluster.kubeconfig.parent.stat().st_mode & 0o777 == 0o700
-    logs = provider.component_logs(cluster.name, tmp_path)
+    logs = provider.component_logs(cluster.name, tmp_path, timeout_s=60)
     assert {"etcd", "kube-apiserver", "kubelet", "containerd"} <= logs.keys()
 
 
@@ -151,7 +151,10 @@ def test_dead_component_is_started_again(
         return pid if pid not in (0, killed) else Pending(f"pid {pid}")
 
     wait_for("a new kube-scheduler", back, timeout_s=20)
-    assert "it is started again" in provider.component_logs(cluster.name, tmp_path)["kube-scheduler"].read_text()
+    assert (
+        "it is started again"
+        in provider.component_logs(cluster.name, tmp_path, timeout_s=60)["kube-scheduler"].read_text()
+    )
 
 
 def test_second_cluster_beside_leaves_nothing(

@@ -4,6 +4,7 @@ import fcntl
 import http.server
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 
 from k8s_e2e.base import clock, files
 from k8s_e2e.cli import cli
+from k8s_e2e.cluster.local.provider import LocalProvider
 from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.evidence import collector, manifest, recorder, resources
 from k8s_e2e.model import io
@@ -19,7 +21,7 @@ from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.parameters import CollectParameters
 from k8s_e2e.model.run import RunRecord, StageOutcome
 from k8s_e2e.model.settings import Settings
-from k8s_e2e.platform.kube import Resource
+from k8s_e2e.platform.kube import ApiError, Resource
 from k8s_e2e.stages import collect as stage
 from k8s_e2e.stages.collect import complete_seal
 
@@ -212,3 +214,35 @@ def test_what_is_read_after_the_deadline_is_not_taken(run, api, monkeypatch):
     assert "aHVudGVyMg==" not in run.resources.read_text()
     parts = [part for part in io.load(run.manifest, Manifest).parts if part.name == "resources"]
     assert [(part.status, part.error) for part in parts] == [("failed", "not done within 0.3 s (collect_timeout_s)")]
+
+
+def test_the_logs_of_many_containers_together_keep_the_deadline(run, api, monkeypatch):
+    """Logs that hang cost the collection no more than the time that is left for all; what was not asked for failed."""
+    run.manifest.unlink()
+    monkeypatch.setenv("K8S_E2E_COLLECT_TIMEOUT_S", "1")
+    monkeypatch.setattr(collector, "ENDPOINT_S", 0.5)
+    monkeypatch.setattr(stage.namespace, "belongs_to", lambda *_: True)
+    entry = {"restartCount": 0, "state": {"running": {}}}
+    status = {"containerStatuses": [{**entry, "name": f"c{number}"} for number in range(100)]}
+    pod = {"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "status": status}
+    kind = Resource("", "v1", "Pod", "pods", namespaced=True)
+    monkeypatch.setattr(collector.resources, "fetch", lambda *_, **__: [resources.Listing(kind, [dict(pod)], {})])
+    asked, given = [], []
+
+    def hang(*_, inactivity_s, **__):
+        asked.append(inactivity_s)
+        time.sleep(0.2)
+        raise ApiError(0, "", "timed out")
+
+    def component_logs(*_, timeout_s):
+        given.append(timeout_s)
+        return {}
+
+    monkeypatch.setattr(collector.Kube, "logs", hang)
+    monkeypatch.setattr(LocalProvider, "component_logs", component_logs)
+    collected(run)
+    parts = {part.name: part for part in io.load(run.manifest, Manifest).parts}
+    assert parts["container-logs"].error.startswith("100 container logs could not be read")
+    assert 1 <= len(asked) <= 6
+    assert all(seconds <= 1 for seconds in asked + given)
+    assert given

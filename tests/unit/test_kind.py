@@ -287,7 +287,7 @@ def test_lists_of_images() -> None:
 def test_exported_logs_by_component(engine: Engine, provider: KindProvider, tmp_path: Path) -> None:
     """Each component has its file, earlier runs and twins are told apart, other pods are left out."""
     engine.says(nodes=ONE)
-    logs = provider.component_logs("demo", tmp_path)
+    logs = provider.component_logs("demo", tmp_path, timeout_s=60)
     assert {name: path.read_text().strip() for name, path in logs.items()} == {
         "kubelet": "journal --no-pager -u kubelet.service",
         "containerd": "journal --no-pager -u containerd.service",
@@ -304,13 +304,13 @@ def test_exported_logs_by_component(engine: Engine, provider: KindProvider, tmp_
 def test_logs_that_are_there_in_part(engine: Engine, provider: KindProvider, tmp_path: Path) -> None:
     """What one node lacks is told in a file of its own beside what there is; a node's name follows the component's."""
     engine.says(nodes=TWO, refuses={"exec --privileged demo-worker journalctl": "no journal here"})
-    logs = provider.component_logs("demo", tmp_path / "some")
+    logs = provider.component_logs("demo", tmp_path / "some", timeout_s=60)
     assert "kubelet-demo-control-plane" in logs
     assert "etcd-demo-worker" in logs
     assert "failed" in logs["kind-export"].read_text()
     engine.says(nodes={})
     with pytest.raises(EnvironmentFailure, match=r'exported no logs .*unknown cluster "demo"'):
-        provider.component_logs("demo", tmp_path / "none")
+        provider.component_logs("demo", tmp_path / "none", timeout_s=60)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "Upper", "x" * 51, "a b", "--help"])

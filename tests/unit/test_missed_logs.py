@@ -1,5 +1,8 @@
 """Container logs whose recorder ended too early: what is missing comes over the API, each line once."""
 
+import itertools
+import time
+
 import pytest
 
 from k8s_e2e.base.redaction import Redactor
@@ -61,9 +64,9 @@ WHOLE = [at(1), at(2, "a"), at(2, "b"), at(2, "c"), at(3)]
 FIRST = [(0, "line 1"), (0, "a 2"), (0, "b 2")]
 
 
-def complete(server, which, directory, *, gap=True):
+def complete(server, which, directory, *, gap=True, **deadline):
     """Complete the logs of a pod."""
-    return missed_logs.complete(server, which, directory, Redactor(), gap=gap)
+    return missed_logs.complete(server, which, directory, Redactor(), gap=gap, **deadline)
 
 
 def test_the_lines_after_the_last_one_are_added_each_once(recorded):
@@ -107,3 +110,26 @@ def test_without_a_recorder_all_that_there_is_is_fetched(tmp_path):
     """Both runs that the API has, and the one that it no longer has as missed."""
     assert complete(Server([at(8)], [at(6)]), pod(2, previous=True), tmp_path, gap=False) == 0
     assert lines(tmp_path) == ["missed run=0", (1, "line 6"), (2, "line 8")]
+
+
+def test_after_the_deadline_no_log_is_asked_for(tmp_path):
+    """Each counts as failed, and none is called missed: the next collection may get it."""
+    assert complete(None, pod(1, previous=True), tmp_path, deadline=time.monotonic()) == 1
+    assert list(tmp_path.rglob("*.txt")) == []
+
+
+class Trickle:
+    """Serves a log that goes on and on, never silent for long."""
+
+    def logs(self, *_, inactivity_s, **__):
+        """Answer, patient no longer than the deadline allows."""
+        assert inactivity_s <= 0.3
+        until = time.monotonic() + 20
+        return (b"." * 10 for _ in itertools.takewhile(lambda _: time.monotonic() < until, itertools.count()))
+
+
+def test_a_log_that_trickles_is_given_up_at_the_deadline(tmp_path):
+    """However many pieces still come."""
+    began = time.monotonic()
+    assert complete(Trickle(), pod(), tmp_path, deadline=began + 0.3) == 1
+    assert time.monotonic() - began < 10

@@ -72,7 +72,13 @@ class ExistingProvider:
         """Refuse: only the nodes know; see `Provider.images`."""
         raise EnvironmentFailure(f"the images in the nodes of {name} cannot be listed")
 
-    def component_logs(self, name: str, scratch: Path) -> dict[str, Path]:  # noqa: ARG002 - they are not ours to read
+    def component_logs(
+        self,
+        name: str,  # noqa: ARG002 - they are not ours to read
+        scratch: Path,  # noqa: ARG002 - they are not ours to read
+        *,
+        timeout_s: float,  # noqa: ARG002 - they are not ours to read
+    ) -> dict[str, Path]:
         """Return nothing: the components of somebody else's cluster are not ours; see `Provider.component_logs`."""
         return {}
 

@@ -81,8 +81,10 @@ class Provider(Protocol):
         """List the images that the nodes have."""
         ...
 
-    def component_logs(self, name: str, scratch: Path) -> dict[str, Path]:
+    def component_logs(self, name: str, scratch: Path, *, timeout_s: float) -> dict[str, Path]:
         """Return the log file of each component of the cluster, by name; what has to be fetched goes to ``scratch``.
+
+        Fetching ends after ``timeout_s``.
 
         Raises:
             EnvironmentFailure: they cannot be had.

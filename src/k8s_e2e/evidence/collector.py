@@ -275,11 +275,13 @@ class _Collection:
         """Put log files together, and fetch over the API what no recorder has followed to its end. Rows: files."""
         for waiting in self.run.pod_logs.glob("*/.*.tail1"):  # of a recorder that was killed
             join(waiting.with_name(waiting.name[1:].removesuffix(".tail1")))
-        failed = 0
+        failed, deadline = 0, time.monotonic() + self._left()
         for pod in (
             item for listing in self.found.listings if listing.resource.kind == "Pod" for item in listing.items
         ):
-            failed += missed_logs.complete(self.kube, pod, self.run.pod_logs, self.cleaner.redactor, gap=self.found.gap)
+            failed += missed_logs.complete(
+                self.kube, pod, self.run.pod_logs, self.cleaner.redactor, gap=self.found.gap, deadline=deadline
+            )
         if failed:
             message = f"{failed} container logs could not be read; see logs/kit.jsonl"
             raise OSError(message)
@@ -317,8 +319,12 @@ class _Collection:
         """Write logs/cluster-<component>.txt."""
         with tempfile.TemporaryDirectory(prefix="k8s-e2e-cluster-logs-") as scratch:
             provider = get_provider(self.cluster.provider, self.settings)
-            sources = provider.component_logs(self.cluster.name, Path(scratch))
+            sources = provider.component_logs(self.cluster.name, Path(scratch), timeout_s=self._left())
             return component_logs.write(sources, self.run.logs, self.cleaner.redactor)
+
+    def _left(self) -> float:
+        """Return the seconds until the deadline; a part that begins after it has as long as one hung endpoint."""
+        return max(self.deadline - time.monotonic(), ENDPOINT_S)
 
     def _pods(self) -> list[pods.Pod]:
         """Return all pods of the run, the oldest first."""

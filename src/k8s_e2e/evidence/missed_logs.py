@@ -1,5 +1,7 @@
 """Completing container logs over the API: those that no recorder has followed, and what came after it died."""
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +13,29 @@ from k8s_e2e.platform.kube import ApiError, Kube
 ENDPOINT_S = 10.0  # one log that hangs costs this
 
 
-def complete(kube: Kube, pod: dict[str, Any], out: Path, redactor: Redactor, *, gap: bool) -> int:
+def complete(
+    kube: Kube, pod: dict[str, Any], out: Path, redactor: Redactor, *, gap: bool, deadline: float = float("inf")
+) -> int:
     """Fetch what is missing of the logs of ``pod`` under ``out``; returns how many could not be read.
 
     A container that has a log is left alone, unless there is a ``gap``: the recorder ended too early. Then the lines
     after its last one are added, and the runs since; a run that nobody can read any more is written down as missed.
+    From ``deadline`` (monotonic seconds) on no log is asked for: each counts as one that could not be read.
     """
     failed = 0
     for state in container_runs(pod):
         directory = out / state.run.pod
         if gap or not (directory / f"{state.run.container}.txt").exists():
+            if time.monotonic() >= deadline:
+                failed += 1
+                continue
             log = ContainerLog(directory, state.run.container, redactor)
-            failed += _rest(kube, str(pod["metadata"].get("namespace", "")), state, log)
+            failed += _rest(kube, str(pod["metadata"].get("namespace", "")), state, log, deadline)
             log.close()
     return failed
 
 
-def _rest(kube: Kube, namespace: str, state: RunState, log: ContainerLog) -> int:
+def _rest(kube: Kube, namespace: str, state: RunState, log: ContainerLog, deadline: float) -> int:
     run, last = state.run, log.last
     seen = last.number if last and last.uid == run.uid else -1
     failed, next_number = 0, seen + 1
@@ -36,8 +44,9 @@ def _rest(kube: Kube, namespace: str, state: RunState, log: ContainerLog) -> int
             continue
         each = run._replace(number=number)
         try:
-            stream = kube.logs(namespace, run.pod, run.container, previous=number < run.number, inactivity_s=ENDPOINT_S)
-            lines = read_lines(stream)
+            patience = min(ENDPOINT_S, max(0.1, deadline - time.monotonic()))
+            stream = kube.logs(namespace, run.pod, run.container, previous=number < run.number, inactivity_s=patience)
+            lines = read_lines(_until(deadline, stream))
         except ApiError:
             failed += 1
             continue
@@ -49,3 +58,11 @@ def _rest(kube: Kube, namespace: str, state: RunState, log: ContainerLog) -> int
     for missed in range(next_number, run.number + state.started):
         log.miss(run._replace(number=missed))
     return failed
+
+
+def _until(deadline: float, stream: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the pieces of a log; one that trickles is given up at the deadline."""
+    for piece in stream:
+        if time.monotonic() >= deadline:
+            raise ApiError(0, "", "the log was not read by the deadline of the collection")
+        yield piece

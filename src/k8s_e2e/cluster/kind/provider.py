@@ -74,11 +74,11 @@ class KindProvider:
             raise EnvironmentFailure(f"kind cluster {name!r} has no nodes", hint=_makes(name))
         return node_images.images_of(nodes)
 
-    def component_logs(self, name: str, scratch: Path) -> dict[str, Path]:
+    def component_logs(self, name: str, scratch: Path, *, timeout_s: float) -> dict[str, Path]:
         """Export the nodes' logs; what kind could not get is told in a component ``kind-export``."""
         names.check_kind(name)
         exported = scratch / "exported"
-        problem = self._kind(silent).export_logs(name, exported, timeout_s=self._settings.collect_timeout_s)
+        problem = self._kind(silent).export_logs(name, exported, timeout_s=timeout_s)
         found = exported_logs.components(exported)
         if problem and not found:
             raise EnvironmentFailure(f"kind exported no logs of cluster {name!r}: {problem}")

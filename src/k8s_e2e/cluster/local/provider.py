@@ -116,7 +116,13 @@ class LocalProvider:
         """List the node's images; see `Provider.images`."""
         return self._images(name).list()
 
-    def component_logs(self, name: str, scratch: Path) -> dict[str, Path]:  # noqa: ARG002 - they are files here
+    def component_logs(
+        self,
+        name: str,
+        scratch: Path,  # noqa: ARG002 - they are files here
+        *,
+        timeout_s: float,  # noqa: ARG002 - they are files here
+    ) -> dict[str, Path]:
         """Return the log files of the cluster's processes; see `Provider.component_logs`."""
         return {path.stem: path for path in sorted(self._directory(name).logs.glob("*.log"))}
 
