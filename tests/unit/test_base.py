@@ -5,6 +5,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 import urllib.parse
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k8s_e2e.base import clock, files, journal, process
+from k8s_e2e.base import clock, files, journal, process, tether
 from k8s_e2e.base.errors import Interrupted, UsageError, WaitTimeout
 from k8s_e2e.base.redaction import Redactor
 from k8s_e2e.base.wait import Pending, wait_for
@@ -204,6 +206,22 @@ def test_redacting_again_changes_nothing():
     redactor = Redactor({"db/password": "password", "x": "hunter2hunter2"}, salt=b"s")
     once = redactor.text("login: password hunter2hunter2 token=abcdefgh\n")
     assert redactor.text(once) == once
+
+
+ELSEWHERE = """
+import runpy, signal, sys
+del signal.SIGRTMIN, signal.SIGRTMAX
+sys.platform = "darwin"
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_the_tether_runs_programs_where_there_are_no_real_time_signals():
+    """On macOS nobody tells of a parent that ended: the program runs all the same, and its exit code comes back."""
+    argv = [sys.executable, "-c", ELSEWHERE, tether.__file__, str(os.getpid()), "sh", "-c", "echo it ran; exit 7"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "it ran\n", "")
 
 
 def test_a_redacted_json_text_is_still_json():

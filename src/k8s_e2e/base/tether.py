@@ -11,7 +11,6 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
-_GONE = signal.SIGRTMIN + 7  # none that a program sends to its own group on purpose, as SIGTERM
 _NOT_STARTED = 127  # as shells have it, and 128 + the signal's number for a program that a signal ended
 
 
@@ -23,9 +22,10 @@ def _main(parent: int, words: list[str]) -> int:
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):  # Python's own ways with them are not the program's
         if number != signal.SIGINT or signal.getsignal(number) == signal.default_int_handler:
             signal.signal(number, signal.SIG_DFL)
-    signal.signal(_GONE, _end)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _GONE, 0, 0, 0)
+    if sys.platform == "linux":  # elsewhere there are no real-time signals either
+        gone = signal.SIGRTMIN + 7  # none that a program sends to its own group on purpose, as SIGTERM
+        signal.signal(gone, _end)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, gone, 0, 0, 0)
     if os.getppid() != parent:  # gone before the kernel was asked
         _end()
     child = os.fork()
