@@ -24,7 +24,7 @@ from k8s_e2e.model.run import RunRecord, StageOutcome
 from k8s_e2e.model.settings import Settings
 from k8s_e2e.notebooks.following import followed
 from k8s_e2e.notebooks.runner import STOPS
-from k8s_e2e.platform import image_prefix
+from k8s_e2e.platform import image_prefix, manifests
 from k8s_e2e.scenarios import loader
 from k8s_e2e.stages import session, shared_cluster
 from k8s_e2e.stages.deploy import refuse_prefix
@@ -88,6 +88,7 @@ def _prepare(request: Request, settings: Settings) -> RunDir:
     if request.first != "deploy":
         return _continued(request, profile)
     loader.load(list(request.scenarios or profile.scenarios), profile)  # a bad scenario is told before anything starts
+    manifests.overlay_dir(profile)  # and so is an overlay that is not there
     provider = get_provider(request.provider, settings)
     refuse_prefix(provider, image_prefix.checked(request.image_prefix))
     if request.cluster or provider.name == EXISTING:
@@ -156,6 +157,17 @@ def _skip(run_dir: RunDir, name: str, why: str) -> None:
 def own_cluster(record: RunRecord) -> str:
     """Return the name of the cluster that a run makes for itself."""
     return f"run-{record.run_id}"
+
+
+def left(record: RunRecord) -> list[str]:
+    """Return the words after `down` that remove what a run may have left; none if the cluster was somebody's before.
+
+    Of an existing cluster only what the run made in it goes.
+    """
+    if not record.cluster or (record.provider != EXISTING and record.cluster != own_cluster(record)):
+        return []
+    profile = str(record.parameters.get("profile_named") or "")
+    return [record.cluster, "--provider", record.provider, *(["--profile", profile] if profile else [])]
 
 
 def _kept(record: RunRecord, request: Request, *, failed: bool) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from k8s_e2e.base.errors import UsageError
+from k8s_e2e.base.errors import EnvironmentFailure
 from k8s_e2e.cluster import machine
 from k8s_e2e.cluster.docker import Engine
 from k8s_e2e.cluster.machine import Machine, choose, instead_of_local
@@ -45,7 +45,7 @@ def test_kind_where_an_engine_answers_else_local_for_root_on_linux(this: Machine
 )
 def test_where_nothing_fits_there_is_one_way_forward_each(this: Machine, forward: str) -> None:
     """The error says what each provider lacks here, its hint what to do; a cluster that one has will always do."""
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(EnvironmentFailure) as caught:
         choose(this)
     assert caught.value.hint.startswith(forward)
     assert caught.value.hint.endswith(EXISTING)

@@ -68,7 +68,7 @@ def test_a_context_that_looks_like_production_must_be_named():
     """As the current one it is refused with the words that say it is meant; named, it is taken."""
     with pytest.raises(UsageError, match="looks like production: 'live' in its name 'shop-live'") as raised:
         kubeconfig.chosen(VIEW, "")
-    assert "--cluster shop-live" in raised.value.hint
+    assert "name it (shop-live) if it is meant" in raised.value.hint
     assert kubeconfig.chosen(VIEW, "shop-live").server == "https://10.0.0.1"
     assert kubeconfig.chosen({**VIEW, "current-context": "dev"}, "") == Context("dev", "dev", "https://10.0.0.2")
 

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from k8s_e2e.base.data import data_dir
+from k8s_e2e.base.errors import UsageError
 from k8s_e2e.base.text import plain
 from k8s_e2e.cluster.provider import NAMES
 
@@ -45,11 +46,17 @@ class Shown:
 
 
 def profile_path(path: str | None) -> Path:
-    """Return the profile that is meant: the one named, else the nearest above, else the one that is shipped."""
+    """Return the profile that is meant: the one named, else the nearest in this directory or above it.
+
+    Raises:
+        UsageError: there is none.
+    """
     if path:
         return Path(path)
     here = Path.cwd()
     for directory in [here, *here.parents]:
         if (directory / "k8s-e2e.toml").exists():
             return directory / "k8s-e2e.toml"
-    return data_dir() / "k8s-e2e.toml"
+    message = f"there is no k8s-e2e.toml in {here} or above it"
+    shipped = data_dir() / "k8s-e2e.toml"
+    raise UsageError(message, hint=f"name one by --profile FILE; the one that is shipped is {shipped}")

@@ -59,7 +59,7 @@ def chosen(view: Mapping[str, Any], name: str) -> Context:
     context = Context(wanted, cluster, server)
     if not name and (suspicion := production(context)):
         message = f"the current context {wanted!r} looks like production: {suspicion}"
-        raise UsageError(message, hint=f"--cluster {wanted} says that it is meant; {known}")
+        raise UsageError(message, hint=f"name it ({wanted}) if it is meant; {known}")
     return context
 
 

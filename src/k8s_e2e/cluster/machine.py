@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from k8s_e2e.base.errors import UsageError
+from k8s_e2e.base.errors import EnvironmentFailure
 from k8s_e2e.cluster import docker
 
 _EXISTING = "use a cluster that you have: `k8s-e2e run --provider existing --cluster CONTEXT`"
@@ -36,7 +36,7 @@ def choose(machine: Machine) -> Choice:
     """Return what `auto` takes: kind where a Docker engine answers, local where this is root on Linux.
 
     Raises:
-        UsageError: neither is the case; its hint says what to do on this machine.
+        EnvironmentFailure: neither is the case; its hint says what to do on this machine.
     """
     if machine.docker.version:
         return Choice("kind", f"a Docker engine answers (version {machine.docker.version})")
@@ -45,7 +45,7 @@ def choose(machine: Machine) -> Choice:
         return Choice("local", f"this is root on Linux, and no Docker engine answers ({silent})")
     local = "the local provider needs root" if machine.system == "linux" else "the local provider needs Linux"
     message = f"no provider fits this machine: kind needs a Docker engine ({silent}), {local}"
-    raise UsageError(message, hint=way_forward(machine))
+    raise EnvironmentFailure(message, hint=way_forward(machine))
 
 
 def way_forward(machine: Machine) -> str:

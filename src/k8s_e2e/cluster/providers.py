@@ -13,7 +13,8 @@ def get_provider(name: str, settings: Settings) -> Provider:
     """Return the provider called ``name``; what ``auto`` is decides `machine.choose`.
 
     Raises:
-        UsageError: there is none of that name, or ``auto`` finds nothing that this machine can run.
+        UsageError: there is none of that name.
+        EnvironmentFailure: ``auto`` finds nothing that this machine can run.
     """
     if name == "auto":
         name = machine.choose(machine.here()).provider

@@ -1,5 +1,6 @@
 """The project profile `k8s-e2e.toml`: everything the kit knows about the platform under test."""
 
+import difflib
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,7 @@ class Profile(_Strict):
     """A whole `k8s-e2e.toml`. ``root`` is the directory it stands in; its paths are relative to that."""
 
     root: Path
+    file_name: str = FILE_NAME
     name: str
     overlay: str
     namespace: str
@@ -135,6 +137,11 @@ class Profile(_Strict):
         """The tables that are left out although evidence depends on them."""
         return [name for name, table in (("operator", self.operator), ("traces", self.traces)) if table is None]
 
+    @property
+    def file(self) -> Path:
+        """The file it was read from."""
+        return self.root / self.file_name
+
     def service(self, name: str) -> ServicePort:
         """Return one service.
 
@@ -145,7 +152,7 @@ class Profile(_Strict):
             if service.name == name:
                 return service
         known = ", ".join(service.name for service in self.services)
-        message = f"no service {name!r} in {self.root / FILE_NAME}"
+        message = f"no service {name!r} in {self.file}"
         raise UsageError(message, hint=f"known: {known}" if known else "it has none: add one as [[services]]")
 
 
@@ -168,13 +175,22 @@ def load_profile(path: Path) -> Profile:
     except UnicodeDecodeError as error:
         message = f"{path} is not UTF-8: {error}"
         raise UsageError(message) from error
-    if "root" in values:
-        message = f"{path}: root: it is the directory of this file and cannot be set"
-        raise UsageError(message)
+    for own in ("root", "file_name"):
+        if own in values:
+            raise UsageError(f"{path}: {own}: it says where this file is and cannot be set")
     try:
-        return Profile(root=path.parent.resolve(), **values)
+        return Profile(root=path.parent.resolve(), file_name=path.name, **values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         message = ": ".join(part for part in (str(path), where, first["msg"].removeprefix("Value error, ")) if part)
-        raise UsageError(message) from error
+        raise UsageError(message, hint=_alike(first["type"], first["loc"])) from error
+
+
+def _alike(problem: str, where: tuple[int | str, ...]) -> str:
+    """Return the keys that an unknown one may have been meant to be."""
+    if problem != "extra_forbidden" or len(where) != 1:
+        return ""
+    keys = [key for key in Profile.model_fields if key not in ("root", "file_name")]
+    found = difflib.get_close_matches(str(where[0]), keys, n=1)
+    return f"did you mean {found[0]}?" if found else f"known: {', '.join(keys)}"

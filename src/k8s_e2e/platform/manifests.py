@@ -11,7 +11,7 @@ from k8s_e2e.base import files, process
 from k8s_e2e.base.errors import ExpectationError, UsageError
 from k8s_e2e.base.progress import Progress
 from k8s_e2e.base.wait import Pending, wait_for
-from k8s_e2e.model.profile import FILE_NAME, Profile
+from k8s_e2e.model.profile import Profile
 from k8s_e2e.platform.image_prefix import containers
 from k8s_e2e.platform.kube import ApiError, Kube
 
@@ -37,6 +37,19 @@ _FIRST = (  # what others refer to; the rest follows as it is written
 )
 
 
+def overlay_dir(profile: Profile) -> Path:
+    """Return the directory of the profile's overlay.
+
+    Raises:
+        UsageError: it is none.
+    """
+    overlay = (profile.root / profile.overlay).resolve()
+    if not (overlay / "kustomization.yaml").is_file():
+        message = f"{profile.file}: overlay: {overlay} has no kustomization.yaml"
+        raise UsageError(message, hint="name the directory of a kustomize overlay")
+    return overlay
+
+
 def render(profile: Profile, kubectl: Path, *, images: dict[str, str], namespace: str = "") -> list[Object]:
     """Return the objects of the profile's overlay, through ``kubectl kustomize``.
 
@@ -49,10 +62,7 @@ def render(profile: Profile, kubectl: Path, *, images: dict[str, str], namespace
     Raises:
         UsageError: there is no overlay, or kustomize refuses it (its words are in the message).
     """
-    overlay = (profile.root / profile.overlay).resolve()
-    if not (overlay / "kustomization.yaml").is_file():
-        message = f"{profile.root / FILE_NAME}: overlay: {overlay} has no kustomization.yaml"
-        raise UsageError(message, hint="name the directory of a kustomize overlay")
+    overlay = overlay_dir(profile)
     with tempfile.TemporaryDirectory(prefix="k8s-e2e-overlay-") as directory:
         top = Path(directory).resolve()
         wanted: Object = {
