@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
+from k8s_e2e.base import files
 from k8s_e2e.base.errors import EnvironmentFailure
 from k8s_e2e.cluster import assets, bundles
 from k8s_e2e.cluster.bundles import Bundle, GoBuild
+from k8s_e2e.model.layout import MARKER
+from k8s_e2e.model.run import RunRecord
 from k8s_e2e.model.settings import Settings
 from tests import wheel
 from tests.unit.command_lines import problem
@@ -206,6 +209,53 @@ def test_tasks_run_what_is_there(tasks, tmp_path, monkeypatch):
             assert problem(command, tasks=tasks) == "", command
             assert program == "./e2e" or (Path(sys.executable).parent / Path(program).name).exists(), command
             assert all((ROOT / word).exists() for word in rest.split() if word.endswith(".py")), command
+
+
+def cleaned_up(root: Path, record: RunRecord | None, *given: str) -> str:
+    """Return the command that the real `task` would clean up by after a run with this record, else what it says."""
+    (root / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    if record is not None:
+        directory = root / "reports" / "runs" / "one"
+        directory.mkdir(parents=True)
+        files.write_json(directory / MARKER, record)
+    argv = [TASK, "--dry", "--taskfile", ROOT / "Taskfile.yml", "--dir", root, "k8s:e2e:cleanup", "--", *given]
+    said = subprocess.run(argv, cwd=root, capture_output=True, text=True, check=False).stderr
+    ran: list[str] = re.findall(r"^task: \[\S+\] (.*)$", said, re.MULTILINE)
+    return ran[0] if ran else said
+
+
+@pytest.mark.parametrize(
+    ("record", "given", "command"),
+    [
+        (RunRecord(run_id="1", provider="kind", cluster="run-1"), [], "./e2e down run-1 --provider kind"),
+        (
+            RunRecord(run_id="1", provider="existing", cluster="my ctx", parameters={"profile_named": "p.toml"}),
+            [],
+            "./e2e down 'my ctx' --provider existing --profile p.toml",
+        ),
+        (RunRecord(run_id="1", provider="kind", cluster="mine"), ["mine"], "./e2e down mine"),
+        (None, ["dev", "--provider", "kind"], "./e2e down dev --provider kind"),
+    ],
+)
+def test_cleaning_up_removes_what_the_run_made(record, given, command, tmp_path):
+    """The cluster that the newest run made for itself, else the one that is named."""
+    assert cleaned_up(tmp_path, record, *given) == command
+    assert problem(command) == ""
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        RunRecord(run_id="1", provider="kind", cluster="mine"),
+        RunRecord(run_id="1", provider="", cluster=""),
+        None,
+    ],
+)
+def test_cleaning_up_takes_no_cluster_that_was_there_before(record, tmp_path):
+    """A cluster that was named for the run stays, and `dev` too where there is no run: the one meant is asked for."""
+    said = cleaned_up(tmp_path, record)
+    assert "name the cluster to remove" in said
+    assert "./e2e down" not in said
 
 
 @pytest.mark.parametrize(
