@@ -4,7 +4,7 @@ import click
 import yaml
 
 from k8s_e2e.base.errors import UsageError
-from k8s_e2e.cli.shared import profile_option, profile_path
+from k8s_e2e.cli.shared import harmless, profile_option, profile_path
 from k8s_e2e.model.profile import load_profile
 from k8s_e2e.model.settings import load_settings
 
@@ -34,7 +34,7 @@ def permissions(
     from k8s_e2e.platform import manifests, rbac  # noqa: PLC0415
     from k8s_e2e.platform.permissions import known_kinds, needed  # noqa: PLC0415
     from k8s_e2e.scenarios import loader  # noqa: PLC0415
-    from k8s_e2e.scenarios.accesses import accesses  # noqa: PLC0415
+    from k8s_e2e.scenarios.accesses import needs  # noqa: PLC0415
 
     wanted = load_profile(profile_path(profile))
     space, slash, name = account.rpartition("/")
@@ -44,8 +44,8 @@ def permissions(
     kinds = known_kinds(objects, wanted)
     if not cluster_role:
         objects = [obj for obj in objects if obj["kind"] != "CustomResourceDefinition"]
-    steps = accesses(loader.load(list(scenarios or wanted.scenarios), wanted), wanted.namespace, kinds)
-    every = needed(objects, wanted, kinds=kinds, makes_namespace=cluster_role, further=steps)
+    steps = needs(loader.load(list(scenarios or wanted.scenarios), wanted), wanted.namespace, kinds, run={})
+    every = needed(objects, wanted, kinds=kinds, makes_namespace=cluster_role, further=steps.accesses)
     asked = [access for access in every if access.required or optional]
     subject = (space or wanted.namespace, name)
     wide = f"k8s-e2e-{wanted.namespace}"  # cluster-wide names must not meet another project's
@@ -56,6 +56,8 @@ def permissions(
         if apart := [access for access in asked if access.namespace != wanted.namespace]:
             made += rbac.cluster_role(apart, wide, subject)
     click.echo(yaml.safe_dump_all(made, sort_keys=False, explicit_start=True), nl=False)
+    for step in steps.unchecked:
+        click.echo(f"not included: what step {harmless(step)} needs, which only a run knows", err=True)
 
 
 COMMANDS = (permissions,)

@@ -1,20 +1,57 @@
 """What the steps of scenarios do to a cluster, as permissions; what only a script knows is not among them."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from k8s_e2e.platform.permissions import APPLY, FOLLOW, REMOVE, Access, Kind, kind_of
+from k8s_e2e.scenarios import references
 from k8s_e2e.scenarios.loader import Scenario
 
 _VERBS = {"assert": ("list", "watch"), "wait": FOLLOW, "apply": (*APPLY, *REMOVE), "delete": REMOVE}
 
 
-def accesses(
-    scenarios: Iterable[Scenario], namespace: str, known: Mapping[tuple[str, str], Kind]
-) -> tuple[Access, ...]:
-    """Return what the steps that speak of objects, or run a program in a pod, need; ``known`` kinds as in `needed`."""
-    steps = [step for scenario in scenarios for step in (*scenario.steps, *scenario.cleanup)]
-    return tuple(access for step in steps for access in _of(step.kind, step.tree[step.kind], namespace, known))
+class Needs(NamedTuple):
+    """What steps need, and those of which it cannot be told (``scenario: step``): they name a kind by a capture."""
+
+    accesses: tuple[Access, ...]
+    unchecked: tuple[str, ...] = ()
+
+
+def needs(
+    scenarios: Iterable[Scenario], namespace: str, known: Mapping[tuple[str, str], Kind], run: Mapping[str, str]
+) -> Needs:
+    """Return what the steps that speak of objects, or run a program in a pod, need.
+
+    Args:
+        scenarios: variables that no step captures anew are put in.
+        namespace: the run's.
+        known: kinds, as `permissions.needed` has them.
+        run: what of ``${run.id}`` and ``${run.image_prefix}`` is known, by these names.
+    """
+    found: list[Access] = []
+    unchecked: list[str] = []
+    for scenario in scenarios:
+        steps = (*scenario.steps, *scenario.cleanup)
+        names: dict[str, Any] = {**run, "run.namespace": namespace}
+        captured = {name for step in steps for name in step.tree.get("capture") or ()}
+        for name, value in scenario.variables.items():
+            if name not in captured:
+                names[name] = _resolved(value, names)
+        for step in steps:
+            try:
+                found += _of(step.kind, _resolved(step.tree[step.kind], names), namespace, known)
+            except references.Unknown:
+                unchecked.append(f"{scenario.name}: {step.name}")
+    return Needs(tuple(found), tuple(dict.fromkeys(unchecked)))
+
+
+def _resolved(tree: Any, names: Mapping[str, Any]) -> Any:
+    def lookup(name: str) -> Any:
+        if name not in names:
+            raise references.Unknown(name)
+        return names[name]
+
+    return references.resolve(tree, lookup, partial=True)
 
 
 def _of(kind: str, content: Any, namespace: str, known: Mapping[tuple[str, str], Kind]) -> Iterator[Access]:
@@ -26,9 +63,10 @@ def _of(kind: str, content: Any, namespace: str, known: Mapping[tuple[str, str],
     if kind not in _VERBS or not target:
         return
     metadata = target.get("metadata") or {}
-    texts = (target["apiVersion"], target["kind"], metadata.get("namespace") or target.get("namespace") or namespace)
-    if any("$" in text for text in texts):
-        return  # only the run knows
+    space = metadata.get("namespace") or target.get("namespace") or namespace
+    texts = [str(text) for text in (target.get("apiVersion"), target.get("kind"), space)]
+    for reference in references.found(texts):
+        raise references.Unknown(reference.name)
     found = kind_of(texts[0], texts[1], known)
     for verb in _VERBS[kind]:
         yield Access(verb, found.group, found.plural, texts[2] if found.namespaced else "")

@@ -11,7 +11,7 @@ from k8s_e2e.platform import adoption, crds, namespace, permissions, removal
 from k8s_e2e.platform.kube import ApiError, Kube
 from k8s_e2e.platform.ownership import is_ours
 from k8s_e2e.platform.permissions import Kind
-from k8s_e2e.scenarios.accesses import accesses
+from k8s_e2e.scenarios.accesses import needs
 from k8s_e2e.scenarios.loader import Scenario
 
 _FORBIDDEN = (401, 403)
@@ -56,7 +56,7 @@ def _prepare(
         progress(remark)
     adopts = _is_foreign(kube, profile.namespace)
     wanted = [obj for obj in settled.objects if not (adopts and _is_namespace(obj, profile.namespace))]
-    _check(kube, profile, wanted, scenarios, progress, adopts=adopts)
+    _check(kube, profile, wanted, run_id, scenarios, progress, adopts=adopts)
     if not adopts:
         adoption.refuse_occupied(kube, profile.namespace, wanted)
         namespace.claim(kube, profile.namespace, run_id, progress)
@@ -108,6 +108,7 @@ def _check(
     kube: Kube,
     profile: Profile,
     objects: list[Object],
+    run_id: str,
     scenarios: Sequence[Scenario],
     progress: Progress,
     *,
@@ -116,12 +117,15 @@ def _check(
     served = {
         (one.api_version, one.kind): Kind(one.group, one.plural, one.namespaced) for one in kube.discover()
     } | permissions.known_kinds(objects, profile)
+    steps = needs(scenarios, profile.namespace, served, {"run.id": run_id})
+    for step in steps.unchecked:
+        progress(f"not checked: what step {step} needs, which only the run knows")
     needed = permissions.needed(
         objects,
         profile,
         kinds=served,
         makes_namespace=not adopts,
-        further=accesses(scenarios, profile.namespace, served),
+        further=steps.accesses,
     )
     missing = permissions.missing(kube, needed)
     required = [str(access) for access in missing if access.required]
