@@ -11,14 +11,15 @@ from rich.console import Console
 
 from k8s_e2e import cli
 from k8s_e2e.base.errors import EnvironmentFailure
-from k8s_e2e.cli.shared import Shown
+from k8s_e2e.base.text import plain
+from k8s_e2e.cli.shared import Shown, harmless
 from k8s_e2e.model.run import StageOutcome
 from k8s_e2e.notebooks.export import export
 from k8s_e2e.stages.table import Table
 
 HOSTILE = (
     "\x1b]0;owned\x07\x1b[2Jpod <img src=x> ![](http://x/y) www.x.org `| **b** \u202e"
-    "\n::error::no\n  1.0 s  stage test passed"
+    " ##[error]no #\x1b[m#[group]no\n::error::no\n  1.0 s  stage test passed"
 )
 
 
@@ -34,6 +35,7 @@ def test_progress_does_not_steer_the_terminal():
     shown(f"waiting: {HOSTILE}")
     first, *others = written.getvalue().splitlines()
     assert "waiting: pod <img src=x>" in first
+    assert "##[" not in written.getvalue()
     assert steers(written.getvalue()) == []
     assert [line.split("|")[0].strip() for line in others] == ["", ""]
 
@@ -53,6 +55,16 @@ def test_an_error_does_not_steer_the_terminal(monkeypatch, capsys):
     assert ended.value.code == 3
     assert steers(said) == []
     assert "\n::" not in said
+    assert "##[" not in said
+
+
+@pytest.mark.parametrize("text", ["::error::no", " ::error::no", "x ##[error]no", "#\x1b[m#[error]no", "###[error]no"])
+def test_no_workflow_command_is_left(text):
+    """Wherever the text begins a line of a job's log, GitHub takes none of it for a command; people read it still."""
+    shown = harmless(text)
+    assert not shown.lstrip().startswith("::")
+    assert "##[" not in shown
+    assert shown.replace("\u2060", "") == plain(text)
 
 
 def rendered(text):

@@ -11,6 +11,8 @@ _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
 )
 _SPACE = re.compile(r"\s+")
+_COMMAND = re.compile(r"^(\s*):(?=:)", re.MULTILINE)
+_JOINER = "\u2060"  # zero width, and never a place to break a line
 _GAP = 4096  # how much raw text a short excerpt may look at, beyond its own limit
 
 
@@ -24,6 +26,14 @@ def plain(text: str) -> str:
         return text
     text = _ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\\r")
     return _UNSAFE.sub(_visible, text)
+
+
+def defused(text: str) -> str:
+    """Return ``text`` with no workflow command of GitHub left in it (``::`` at the start of a line, ``##[`` anywhere).
+
+    A word joiner stands within what was one, so this comes last: `plain` would show it.
+    """
+    return _COMMAND.sub(rf"\1:{_JOINER}", text).replace("##[", f"#{_JOINER}#[")
 
 
 def one_line(text: str, limit: int = 300) -> str:

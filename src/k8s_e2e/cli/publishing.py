@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from k8s_e2e.base.text import defused
 from k8s_e2e.cli.shared import Shown, callable_here
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.settings import load_settings
@@ -23,16 +24,14 @@ def publish(run_dir: Path, name: str, artifact: str, pull_request: int | None, *
     skipped. The exit code tells nothing of the run, and of GitHub neither: it is 0 unless the command is used wrongly.
     """
     from k8s_e2e.report.github import publish as publishing  # noqa: PLC0415 - start-up time of the other commands
-    from k8s_e2e.report.markdown import defused  # noqa: PLC0415
 
-    shown = Shown()
     request = publishing.Request(name=name, artifact=artifact, pull_request=pull_request or 0, dry_run=dry_run)
     done = publishing.publish(
         RunDir.existing(run_dir),
         request,
         os.environ,
         settings=load_settings(),
-        progress=lambda text: shown(defused(text)),
+        progress=Shown(),
     )
     for command in done.commands:
         click.echo(command)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from k8s_e2e.base.data import data_dir
 from k8s_e2e.base.errors import UsageError
-from k8s_e2e.base.text import plain
+from k8s_e2e.base.text import defused, plain
 from k8s_e2e.cluster.provider import NAMES
 
 PROGRAM = os.environ.get("K8S_E2E_PROGRAM", "k8s-e2e")  # how the launcher was called: `k8s-e2e` may not be on PATH
@@ -26,10 +26,10 @@ def callable_here(text: str) -> str:
 def harmless(text: str) -> str:
     """Return ``text``, which may come from a cluster, so that it neither steers a terminal nor begins a line of ours.
 
-    Lines after the first stand behind a bar: none of them can be taken for another message, or for a command of a CI
-    system.
+    Lines after the first stand behind a bar: none of them can be taken for another message. What GitHub would take for
+    a command, at the start of a line or anywhere in it, is broken.
     """
-    return plain(text).rstrip("\n").replace("\n", f"\n{'':9} | ")
+    return defused(plain(text)).rstrip("\n").replace("\n", f"\n{'':9} | ")
 
 
 class Shown:

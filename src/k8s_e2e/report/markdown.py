@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
-from k8s_e2e.base.text import lines, one_line
+from k8s_e2e.base.text import defused, lines, one_line
 from k8s_e2e.report.model import (
     Block,
     Bullets,
@@ -33,8 +33,6 @@ BUDGET = 48 * 1024  # bytes of REPORT.md
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&!@$])")
 _TICKS = re.compile(r"`+")
-_COMMAND = re.compile(r"^(\s*):(?=:)", re.MULTILINE)
-_JOINER = "\u2060"  # zero width, and never a place to break a line
 _SPAN = 1000  # characters of one code span
 _CELL = 400  # characters of one table cell
 
@@ -67,11 +65,6 @@ def heading(line: Line, level: int) -> str:
 def text_of(blocks: Iterable[Block]) -> str:
     """Return ``blocks`` as Markdown, without anything around them."""
     return defused("\n\n".join(text for block in blocks for text in _block(block) if text))
-
-
-def defused(text: str) -> str:
-    """Return ``text`` with no workflow command of GitHub left in it (``::`` at the start of a line, ``##[``)."""
-    return _COMMAND.sub(rf"\1:{_JOINER}", text).replace("##[", f"#{_JOINER}#[")
 
 
 def span(text: str, limit: int = 300) -> str:

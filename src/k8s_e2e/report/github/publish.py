@@ -13,7 +13,7 @@ from typing import Literal
 
 from k8s_e2e.base.errors import UsageError
 from k8s_e2e.base.progress import Progress, silent
-from k8s_e2e.base.text import one_line
+from k8s_e2e.base.text import defused, one_line
 from k8s_e2e.diagnosis.observed import Observed
 from k8s_e2e.diagnosis.verdict import verdict
 from k8s_e2e.model import io
@@ -30,7 +30,7 @@ from k8s_e2e.report.github.patience import GaveUp, Patience
 from k8s_e2e.report.github.stamp import stamp
 from k8s_e2e.report.github.views import COMMENT_BUDGET, MARKER, SUMMARY_BUDGET
 from k8s_e2e.report.github.workflow import Workflow, workflow
-from k8s_e2e.report.markdown import defused, span
+from k8s_e2e.report.markdown import span
 
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 
