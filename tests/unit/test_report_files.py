@@ -97,6 +97,43 @@ def test_first_screen(red):
         assert words in screen
 
 
+def test_the_cause_stands_before_what_was_expected_and_seen(tmp_path):
+    """However long the objects are: what failed, why, what mends it, what to read, where to type it, then the rest."""
+    builder = made.red_crash(tmp_path)
+    step = builder.results.scenarios[0].steps[1]
+    seen = '{"conditions": [{"type": "Ready", "x_y": "<z>"}]}'
+    step.hopeless, step.last_seen = "", seen
+    step.expected = step.actual = {"conditions": [{"type": "Ready", "message": "long " * 400}]}
+    run = builder.write()
+    diagnose(run)
+    write_reports(run)
+    lines = run.report.read_text("utf-8").splitlines()
+    names = [line.split("**")[1] for line in lines if line.startswith("- **")]
+    assert names[:5] == [
+        "Failed", "Cause (fault lies with: the platform under test)", "Fix", "Next (in the run directory)",
+        "Again (in the project)",
+    ]  # fmt: skip
+    assert names.index("Evidence") < names.index("Verdict") < names.index("Expected") < names.index("Got")
+    assert f"# FAILED: step users/02 (deployment is available): `{seen}`" in lines
+
+
+def test_what_is_published_names_no_cluster_of_the_author(tmp_path):
+    """The command to run it again works for whoever reads it; at home it names the cluster that it ran on."""
+    builder = made.red_image(tmp_path)
+    builder.record.cluster = "nu1"
+    builder.record.parameters = {"provider": "existing", "cluster": "nu1", "image_prefix": "reg.test/x",
+                                 "profile_named": "my own.toml"}  # fmt: skip
+    run = builder.write()
+    diagnose(run)
+    write_reports(run)
+    at_home = "`./e2e run --provider existing --cluster nu1 --image-prefix reg.test/x --scenarios users"
+    assert at_home in run.report.read_text("utf-8")
+    for name in ("pr-comment.md", "step-summary.md"):
+        told = run.path(name).read_text("utf-8")
+        assert "**Again (in the project)**: `./e2e run --scenarios users --profile 'my own.toml'`" in told
+        assert "Timeline of the run" not in told
+
+
 def test_each_fact_stands_once_on_the_first_screen(tmp_path):
     """A wrong value is the title; its message is told once, with its source, and with the command to run it again."""
     builder = made.green(tmp_path)
@@ -180,7 +217,7 @@ def test_the_first_screen_of_a_comment_is_what_a_reviewer_needs(red):
     write_reports(red)
     screen = red.path("pr-comment.md").read_text("utf-8").split("<details>")[0]
     names = [line.split("**")[1].partition(" (")[0] for line in screen.splitlines() if line.startswith("- **")]
-    assert names == ["Failed", "Message", "Cause", "Fix", "Next", "Again", "Verdict"]
+    assert names == ["Verdict", "Failed", "Cause", "Fix", "Next", "Again", "Message"]
     assert "users/02" in screen
     assert "Image example.test/users:nope does not exist" in screen
     assert len(screen) < 1500

@@ -16,13 +16,14 @@ from k8s_e2e.report.sections import (
     waterfall,
 )
 from k8s_e2e.report.sections.front import front
-from k8s_e2e.report.sections.outcome import title
+from k8s_e2e.report.sections.outcome import headline, title
 
 
 def build(facts: Facts, findings: Findings, timeline: Timeline) -> Report:
     """Return the whole report of a run."""
     return Report(
         title=title(facts.verdict),
+        headline=headline(facts.verdict),
         verdict=facts.verdict.word,
         front=front(facts, findings),
         sections=(

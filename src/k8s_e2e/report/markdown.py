@@ -43,7 +43,7 @@ def render(report: Report, *, budget: int = BUDGET, front: bool = True, title: L
     Sections are shed from the last on until it fits, each with a line that names the files which hold the rest; what
     is still too long is cut. ``title`` stands in place of the report's own.
     """
-    head = (_front(report) if front else "") + f"# {_line(title or report.title)}\n"
+    head = (_front(report) if front else "") + f"# {_line(title or report.headline or report.title)}\n"
     parts = [_section(section) for section in report.sections]
     for index in range(len(parts) - 1, 0, -1):
         if _size(head, parts) <= budget:

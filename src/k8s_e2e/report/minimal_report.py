@@ -10,8 +10,8 @@ from k8s_e2e.model.layout import STAGES, RunDir
 from k8s_e2e.model.run import RunRecord
 from k8s_e2e.report.github.views import comment, step_summary
 from k8s_e2e.report.markdown import render
-from k8s_e2e.report.model import Bullets, Code, Line, Para, Report, Section, label
-from k8s_e2e.report.sections.outcome import identity, outcome, title
+from k8s_e2e.report.model import Bullets, Code, Para, Report, Section, label
+from k8s_e2e.report.sections.outcome import Cause, Item, headline, identity, outcome, title
 
 _LATER = STAGES[STAGES.index("collect") :]
 _MAKES_UP = {
@@ -32,16 +32,17 @@ def minimal(run: RunDir, note: str, *, stays: bool = False) -> None:
     observed = Observed(run)
     record, results = observed.record, observed.results
     judged = verdict(record, results)
-    items: list[Line] = [label("Note", Code(note)), *outcome(record, results, judged)]
-    items += [label("Blind spot", Code(f"{path}: {why}")) for path, why in sorted(observed.blind_spots.items())]
     first = _missing(record)
     if first == "collect" and not stays:
         first = "trace-analysis"
     command = Code(record.command("run", "--from", first, "--run-dir", _shown(run.root)))
-    items.append(label("Next", command, f" {_MAKES_UP[first]}"))
+    told = Cause(first=(label("Next", command, f" {_MAKES_UP[first]}"),))
+    items: list[Item] = [label("Note", Code(note)), *outcome(record, results, judged, told)]
+    items += [label("Blind spot", Code(f"{path}: {why}")) for path, why in sorted(observed.blind_spots.items())]
     kept = Para("The evidence gathered so far is in this directory.")
     report = Report(
         title=title(judged),
+        headline=headline(judged),
         verdict=judged.word,
         front={**identity(record, results, judged), "minimal": True},
         sections=(Section(1, "Verdict", (Bullets(tuple(items)), kept), ("run.json", "k8s-e2e-results.json")),),

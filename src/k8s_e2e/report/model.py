@@ -98,12 +98,16 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole story. ``front`` is the machine-readable head; ``title`` one line with the verdict in front."""
+    """The whole story. ``front`` is the machine-readable head; ``title`` one line with the verdict in front.
+
+    ``headline`` is the title with the run's text in code, for views that show inline text in a heading.
+    """
 
     title: str
     verdict: str
     front: dict[str, Any]
     sections: tuple[Section, ...] = field(default_factory=tuple)
+    headline: Line = ""
 
 
 def label(name: str, *line: Inline) -> tuple[Inline, ...]:

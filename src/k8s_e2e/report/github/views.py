@@ -5,7 +5,8 @@ a heading as in a sentence; escaping does not prevent it, code does. So every te
 """
 
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from k8s_e2e.base.text import one_line
@@ -37,17 +38,18 @@ _MARKS = {"passed": "✅", "failed": "❌"}
 _OTHER_MARK = "⚠️"  # interrupted, incomplete
 _FIRST = (
     "Note",
+    "Verdict",
     "Failed",
-    "Source",
     "Why",
-    "Message",
     "Cause",
     "Fix",
     "Next",
     "Again",
-    "Verdict",
+    "Message",
+    "Source",
 )  # of a run that did not pass
 _FIRST_PASSED = ("Stages", "Cluster")
+_OF_THE_AUTHOR = ("--provider", "--cluster", "--image-prefix")  # with a value each: where it ran, not what
 _FIRST_WIDTH = 300  # characters of one fact on the first screen; the details have all of it
 _LIVELY = re.compile(r"[@#]|://|\bwww\.|\bGH-\d|\b[0-9a-f]{7,}\b", re.IGNORECASE)
 
@@ -120,9 +122,17 @@ def _several_failed(table: Table) -> bool:
 
 
 def _inert(report: Report) -> Report:
-    """Put what GitHub would bring to life into code; name files, as a link into the run directory leads nowhere."""
-    sections = tuple(replace(one, blocks=tuple(_block(block) for block in one.blocks)) for one in report.sections)
+    """Put what GitHub would bring to life into code; name files, as a link into the run directory leads nowhere.
+
+    The picture of the timeline is left out: the section names its file. The command to run it again is told as it
+    works for every reader, who has not the author's cluster.
+    """
+    sections = tuple(replace(one, blocks=tuple(_blocks(one.blocks))) for one in report.sections)
     return replace(report, sections=sections)
+
+
+def _blocks(blocks: Iterable[Block]) -> Iterator[Block]:
+    return (_block(block) for block in blocks if not (isinstance(block, Image) and block.path == "timeline.png"))
 
 
 def _block(block: Block) -> Block:
@@ -131,7 +141,7 @@ def _block(block: Block) -> Block:
             return Para(_line(line))
         case Bullets(items):
             return Bullets(
-                tuple([_line(one) for one in item] if isinstance(item, list) else _line(item) for item in items)
+                tuple([_line(one) for one in item] if isinstance(item, list) else _fact(item) for item in items)
             )
         case Table():
             rows = tuple(tuple(_line(cell) for cell in row) for row in block.rows)
@@ -141,7 +151,25 @@ def _block(block: Block) -> Block:
         case Image(path, caption):
             return Para((Code(path), ": ", Code(caption)))
         case Fold():
-            return replace(block, blocks=tuple(_block(inner) for inner in block.blocks))
+            return replace(block, blocks=tuple(_blocks(block.blocks)))
+
+
+def _fact(item: Line) -> Line:
+    if _name(item) == "Again" and isinstance(item, tuple):
+        item = tuple(Code(_for_everybody(part.text)) if isinstance(part, Code) else part for part in item)
+    return _line(item)
+
+
+def _for_everybody(command: str) -> str:
+    """Return a command of `RunRecord.command` without what names the author's own cluster."""
+    words = iter(shlex.split(command))
+    kept = []
+    for word in words:
+        if word in _OF_THE_AUTHOR:
+            next(words, None)
+        else:
+            kept.append(word)
+    return shlex.join(kept)
 
 
 def _line(line: Line) -> Line:

@@ -1,4 +1,4 @@
-"""Section 1: the verdict, what failed and how, and the first cause with its chain: the first screen."""
+"""Section 1: what failed, the first cause with its chain, what to do, then what was seen: the first screen."""
 
 from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import Facts
@@ -18,7 +18,7 @@ from k8s_e2e.report.model import (
     Table,
     label,
 )
-from k8s_e2e.report.sections.outcome import outcome
+from k8s_e2e.report.sections.outcome import Cause, Item, outcome
 
 FAULTS = {
     "product": "the platform under test",
@@ -29,17 +29,20 @@ FAULTS = {
     "unknown": "not known",
 }
 _CHAIN = 5  # links shown on the first screen
+_READERS = ("grep", "tail", "ls")  # what findings recommend to read a file of the run
 
 
 def section(facts: Facts, findings: Findings) -> Section:
     """Return section 1."""
     errors = [finding for finding in findings.findings if finding.severity == "error"]
     others = [finding for finding in findings.findings if finding not in errors[:1]]
-    items: list[Line | list[Line]] = [*outcome(facts.observed.record, facts.observed.results, facts.verdict)]
+    cause = Cause()
     if errors:
-        items += _finding(errors[0], facts.failure)
+        cause = _finding(errors[0], facts.failure, program=facts.observed.record.command())
     elif facts.verdict.word != "passed":
-        items.append(label("Cause", "no rule of this kit explains it from the evidence collected; see the blind spots"))
+        unknown = "no rule of this kit explains it from the evidence collected; see the blind spots"
+        cause = Cause(first=(label("Cause", unknown),))
+    items = outcome(facts.observed.record, facts.observed.results, facts.verdict, cause)
     blocks: list[Block] = [Bullets(tuple(items))]
     failure = facts.verdict.failure
     if failure is not None and failure.step is not None and failure.step.diff:
@@ -49,27 +52,42 @@ def section(facts: Facts, findings: Findings) -> Section:
     return Section(1, "Verdict and cause", tuple(blocks), ("findings.json", "k8s-e2e-results.json"))
 
 
-def _finding(finding: Finding, failure: Failure | None) -> list[Line | list[Line]]:
-    """Tell a finding, but nothing that the lines about the failure have said already."""
+def cause_of(finding: Finding, failure: Failure | None) -> str:
+    """Return a finding in one phrase: its detail where its title says no more than the failure."""
     itself = finding.id == f"interrupted:{finding.step}" or (failure is not None and _told(finding.title, failure))
-    cause = finding.detail if itself and finding.detail else finding.title
-    items: list[Line | list[Line]] = [label(f"Cause (fault lies with: {FAULTS[finding.fault]})", Code(cause))]
+    return finding.detail if itself and finding.detail else finding.title
+
+
+def _finding(finding: Finding, failure: Failure | None, *, program: str) -> Cause:
+    """Tell a finding, but nothing that the lines about the failure say."""
+    cause = cause_of(finding, failure)
+    first: list[Item] = [label(f"Cause (fault lies with: {FAULTS[finding.fault]})", Code(cause))]
+    if finding.fix:
+        first.append(label("Fix", Code(finding.fix)))
+    if finding.next_command:
+        first.append(label(f"Next{_where(finding.next_command, program)}", Code(finding.next_command)))
+    items: list[Item] = []
     between = [link for link in finding.because if link != finding.title and not (failure and _told(link, failure))]
     if between:
         links: list[Line] = [Code(one_line(link, 220)) for link in between]
         if len(links) > _CHAIN:
             links = [*links[:2], f"({len(links) - _CHAIN} more in findings.json)", *links[2 - _CHAIN :]]
-        items += ["What lies between, symptom first:", links]
+        items += ["Between the failure and the cause, symptom first:", links]
     if finding.detail and finding.detail not in cause and not (failure and finding.detail in failure.message):
         items.append(label("Detail", Code(finding.detail)))
     if finding.evidence:
         items.append(label("Evidence", *_pointers(finding.evidence)))
-    hint = one_line(failure.stage.hint) if failure is not None and failure.step is None and failure.stage else ""
-    fix = "" if finding.fix == hint else finding.fix  # the hint stands above
-    for name, text in (("Next", finding.next_command), ("Fix", fix), ("Disproved by", finding.disproof)):
-        if text:
-            items.append(label(name, Code(text)))
-    return items
+    if finding.disproof:
+        items.append(label("Disproved by", Code(finding.disproof)))
+    return Cause(first, items, finding.fix)
+
+
+def _where(command: str, program: str) -> str:
+    """Return where a command works: what reads files names those of the run, the kit's own finds the profile."""
+    word = command.partition(" ")[0]
+    if word in _READERS:
+        return " (in the run directory)"
+    return " (in the project)" if word == program.partition(" ")[0] else ""
 
 
 def _told(text: str, failure: Failure) -> bool:

@@ -4,9 +4,10 @@ Nothing here needs evidence or rules: the minimal report, made when something el
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from k8s_e2e.base.files import dumps
 from k8s_e2e.base.text import one_line
@@ -16,6 +17,20 @@ from k8s_e2e.model.run import RunRecord, StageOutcome
 from k8s_e2e.report.model import Code, Line, Strong, label
 
 SCHEMA = "k8s-e2e/report/1"
+_TITLE = 240  # characters
+
+Item = Line | list[Line]
+
+
+class Cause(NamedTuple):
+    """What is known of why it failed, as list items: what to read ``first``, and what bears it out (``more``).
+
+    ``fix`` is what the first of them recommend: a stage's hint that says the same is not told again.
+    """
+
+    first: Sequence[Item] = ()
+    more: Sequence[Item] = ()
+    fix: str = ""
 
 
 def identity(record: RunRecord, results: Results, verdict: Verdict) -> dict[str, Any]:
@@ -46,15 +61,47 @@ def step_counts(results: Results) -> dict[str, int]:
 
 def title(verdict: Verdict) -> str:
     """Return the title line: the verdict, and what failed."""
+    where, what = _what_failed(verdict)
+    return one_line(f"{verdict.word.upper()}: {where}{what}", _TITLE)
+
+
+def headline(verdict: Verdict) -> Line:
+    """Return the title with what was seen in code: JSON in it stays readable where special characters are escaped."""
+    where, what = _what_failed(verdict)
+    lead = f"{verdict.word.upper()}: {where}"
+    return (lead, Code(one_line(what, max(_TITLE - len(lead), _TITLE // 3)))) if where else title(verdict)
+
+
+def _what_failed(verdict: Verdict) -> tuple[str, str]:
+    """Return where it failed, with its colon, and what was seen there; else nothing and the reason."""
     failure = verdict.failure
-    what = verdict.reason
     if failure is not None and failure.step is not None:
-        what = f"{failure.where}: {known(failure.step) or failure.message}"
-    return one_line(f"{verdict.word.upper()}: {what}", 240)
+        return f"{failure.where}: ", known(failure.step) or failure.message
+    if failure is not None and verdict.word == "failed":
+        return f"{failure.where}: ", failure.message
+    return "", verdict.reason
 
 
-def outcome(record: RunRecord, results: Results, verdict: Verdict) -> list[Line]:
-    """Return the verdict and what failed, as list items; needs run.json and results alone."""
+def outcome(record: RunRecord, results: Results, verdict: Verdict, cause: Cause = Cause()) -> list[Item]:  # noqa: B008 - immutable
+    """Return what failed, its ``cause``, how to run it again, the verdict and what was seen, as list items.
+
+    Needs run.json and results alone. What is read first stands first: what was expected and seen may be long.
+    """
+    standing = _standing(record, results, verdict)
+    if verdict.word == "passed":
+        return [*standing, *cause.first, *cause.more]
+    failure = verdict.failure
+    items: list[Item] = []
+    if failure is not None:
+        took = f", started {failure.started}, took {failure.duration_s:.1f} s"
+        items.append(label("Failed", Code(failure.where), took))
+    if failure is None or verdict.word != "failed":
+        items.append(label("Why", Code(verdict.reason)))
+    items += [*cause.first, label("Again (in the project)", Code(again(record, failure))), *cause.more, *standing]
+    return [*items, *_seen(failure, cause.fix)] if failure else items
+
+
+def _standing(record: RunRecord, results: Results, verdict: Verdict) -> list[Line]:
     counts = step_counts(results)
     words = ", ".join(f"{counts[status]} {status}" for status in ("passed", "failed", "skipped"))
     stages = ", ".join(_stage(stage) for stage in record.stages if stage.name != "report")
@@ -64,12 +111,7 @@ def outcome(record: RunRecord, results: Results, verdict: Verdict) -> list[Line]
     ]
     if record.cluster:
         items.append(label("Cluster", Code(record.cluster), f" ({one_line(record.provider) or 'unknown provider'})"))
-    if verdict.word == "passed":
-        return items
-    items.append(label("Again", Code(again(record, verdict.failure))))
-    if verdict.failure is None or verdict.word != "failed":
-        items.append(label("Why", Code(verdict.reason)))
-    return [*items, *_failure(verdict.failure)] if verdict.failure else items
+    return items
 
 
 def _cleanup(results: Results) -> str:
@@ -104,9 +146,8 @@ def _stage(stage: StageOutcome) -> str:
     return f"{stage.name} {stage.status}{took}"
 
 
-def _failure(failure: Failure) -> list[Line]:
+def _seen(failure: Failure, fix: str) -> list[Line]:
     items: list[Line] = [
-        label("Failed", Code(failure.where), f", started {failure.started}, took {failure.duration_s:.1f} s"),
         *([label("Source", Code(failure.step.source))] if failure.step is not None and failure.step.source else []),
         label("Message", Code(failure.message)),
     ]
@@ -117,7 +158,7 @@ def _failure(failure: Failure) -> list[Line]:
         items += [label(name, Code(text)) for name, text in seen(step) if one_line(text, 900) not in failure.message]
     elif stage is not None:
         items.append(label("Exit code", str(stage.exit_code)))
-        items += [label("Hint", Code(stage.hint))] if stage.hint else []
+        items += [label("Hint", Code(stage.hint))] if stage.hint and one_line(stage.hint) != fix else []
     return items
 
 
