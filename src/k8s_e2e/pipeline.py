@@ -136,7 +136,7 @@ def _stage(name: str, run_dir: RunDir, request: Request, settings: Settings, pro
     progress(f"stage {name}")
     with followed(run_dir.kit_log, progress):
         outcome = notebooks.run(name, values, run_dir.root, settings=settings).outcome
-    told = f": {outcome.error}" if outcome.error else ""
+    told = (f": {outcome.error}" if outcome.error else "") + (f"\n{outcome.hint}" if outcome.hint else "")
     progress(f"stage {name} {outcome.status} in {outcome.duration_s:.1f} s{told}")
     if outcome.status == "interrupted":
         raise Interrupted(outcome.exit_code - 128)

@@ -204,9 +204,11 @@ def test_each_missing_permission_is_listed_before_anything_is_applied(site, thei
     before, run = contents(site.kubectl, theirs), site.folder / "poor-run"
     ran = ended(command(site, config, profile(site.folder, theirs), run), run)
     assert ran.code == 3, ran.output
-    assert f"2 permissions are missing, and nothing was applied: delete deployments.apps in {theirs}, " in ran.output
-    assert f"patch apigraphs/status.turboengine.io in {theirs}" in ran.output
-    assert "permissions` prints the Role" in ran.output + (run / "REPORT.md").read_text()
+    assert f"2 permissions are missing for system:serviceaccount:{theirs}:poor, and nothing was applied:" in ran.output
+    assert f"deployments.apps in {theirs}: delete\n" in ran.output
+    assert f"apigraphs/status.turboengine.io in {theirs}: patch\n" in ran.output
+    assert f"permissions --account {theirs}/poor` prints the Role" in ran.output
+    assert f"permissions --account {theirs}/poor --scenarios petstore" in (run / "REPORT.md").read_text()
     assert contents(site.kubectl, theirs) == before
 
 

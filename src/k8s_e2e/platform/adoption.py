@@ -59,12 +59,7 @@ def adopt(
         EnvironmentFailure: something is in it that a run would change or be disturbed by (what), or another run.
     """
     try:
-        found = inhabitants(kube, namespace, objects, custom_resources)
-        if found:
-            more = f" and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
-            message = f"namespace {namespace} is not ours and not empty: {', '.join(found[:_TOLD])}{more}"
-            hint = "give the run a namespace of its own in k8s-e2e.toml and its overlay, or empty this one"
-            raise EnvironmentFailure(message, hint=hint)
+        refuse_inhabited(kube, namespace, objects, custom_resources)
         sign = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -81,6 +76,22 @@ def adopt(
         message = f"cannot use namespace {namespace}: {error}"
         raise EnvironmentFailure(message) from error
     progress(f"namespace {namespace} is there and empty: it is used, and stays")
+
+
+def refuse_inhabited(
+    kube: Kube, namespace: str, objects: Iterable[Object], custom_resources: Iterable[CustomResource]
+) -> None:
+    """Refuse a namespace in which something is that a run would change or be disturbed by.
+
+    Raises:
+        EnvironmentFailure: what is in it.
+        ApiError: as `inhabitants`.
+    """
+    if found := inhabitants(kube, namespace, objects, custom_resources):
+        more = f" and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+        message = f"namespace {namespace} is not ours and not empty: {', '.join(found[:_TOLD])}{more}"
+        hint = "give the run a namespace of its own in k8s-e2e.toml and its overlay, or empty this one"
+        raise EnvironmentFailure(message, hint=hint)
 
 
 def inhabitants(

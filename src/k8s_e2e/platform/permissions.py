@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from k8s_e2e.model.profile import Profile
 from k8s_e2e.platform import rollout
-from k8s_e2e.platform.kube import Kube
+from k8s_e2e.platform.kube import ApiError, Kube
 
 WORKERS = 16
 APPLY = ("create", "patch")  # server-side apply is a patch, and a create where the object is not there yet
@@ -15,6 +15,7 @@ FOLLOW = ("get", "list", "watch")
 _EXTENSIONS = "apiextensions.k8s.io"
 _RBAC = "rbac.authorization.k8s.io"
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_WHO = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 _FOLLOWED = (("", "pods"), ("", "services"), ("", "events"), ("apps", "deployments"), ("apps", "replicasets"))
 _EMPTIED = (  # at once, before a namespace is deleted
@@ -60,8 +61,15 @@ class Access(NamedTuple):
     required: bool = True
 
     def __str__(self) -> str:
+        return f"{self.verb} {self.what}"
+
+    @property
+    def what(self) -> str:
+        """The resource and where it is, as people say it."""
         what = self.resource + (f".{self.group}" if self.group else "") + (f"/{self.name}" if self.name else "")
-        return f"{self.verb} {what} " + (f"in {self.namespace}" if self.namespace else "in the whole cluster")
+        if self.resource == "namespaces" and self.name:
+            return what
+        return f"{what} " + (f"in {self.namespace}" if self.namespace else "in the whole cluster")
 
 
 def needed(
@@ -115,6 +123,24 @@ def missing(kube: Kube, accesses: Iterable[Access]) -> list[Access]:
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="access") as pool:
         allowed = list(pool.map(lambda access: _allowed(kube, access), asked))
     return [access for access, yes in zip(asked, allowed, strict=True) if not yes]
+
+
+def grouped(accesses: Iterable[Access]) -> list[str]:
+    """Return one line for each resource: ``deployments.apps in NAMESPACE: create delete``."""
+    verbs: dict[str, set[str]] = {}
+    for access in accesses:
+        verbs.setdefault(access.what, set()).add(access.verb)
+    return [f"{what}: {' '.join(sorted(of))}" for what, of in verbs.items()]
+
+
+def account(kube: Kube) -> str:
+    """Return the user name that the API server knows us by; empty where it does not say (before Kubernetes 1.28)."""
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    try:
+        answer = kube.request("POST", _WHO, body=review)
+    except ApiError:
+        return ""
+    return str(((answer.get("status") or {}).get("userInfo") or {}).get("username") or "")
 
 
 def kind_of(

@@ -10,14 +10,15 @@ from k8s_e2e.model.profile import Profile
 from k8s_e2e.platform import adoption, crds, namespace, permissions, removal
 from k8s_e2e.platform.kube import ApiError, Kube
 from k8s_e2e.platform.ownership import is_ours
-from k8s_e2e.platform.permissions import Kind
+from k8s_e2e.platform.permissions import Access, Kind
 from k8s_e2e.scenarios.accesses import needs
 from k8s_e2e.scenarios.loader import Scenario
 
 _FORBIDDEN = (401, 403)
 _ROLES = ("Role", "ClusterRole")
 _BINDINGS = ("RoleBinding", "ClusterRoleBinding")
-_PRINT = "`k8s-e2e permissions` prints the Role that grants them"
+_PRINT = "`k8s-e2e {command}` prints the Role that grants them"
+_DEFAULT_ACCOUNT = "k8s-e2e"
 
 Object = dict[str, Any]
 
@@ -128,12 +129,46 @@ def _check(
         further=steps.accesses,
     )
     missing = permissions.missing(kube, needed)
-    required = [str(access) for access in missing if access.required]
+    required = [access for access in missing if access.required]
     if required:
-        message = f"{len(required)} permissions are missing, and nothing was applied: {', '.join(required)}"
-        raise EnvironmentFailure(message, hint=_PRINT)
+        message = _refusal(required, needed, permissions.account(kube), profile.namespace)
+        if adopts and (told := _occupied(kube, profile, objects)):
+            message += f"\nBesides, {told}"
+        raise EnvironmentFailure(message, hint=_hint(kube, profile.namespace))
     if missing:
-        progress(f"{len(missing)} permissions are missing, blind spots of the report: {', '.join(map(str, missing))}")
+        blind = ", ".join(dict.fromkeys(access.what for access in missing))
+        progress(f"the report will not see {blind}; `k8s-e2e permissions --optional` prints what it takes")
+
+
+def _refusal(missing: list[Access], needed: Iterable[Access], account: str, name: str) -> str:
+    """Return what is missing, a resource a line; that there is nothing at all in the namespace is said first."""
+    here = {access for access in needed if access.required and access.namespace == name}
+    who = account or "this account"
+    nothing = f"{who} has no rights in namespace {name}: " if here <= set(missing) else ""
+    whose = f" for {account}" if account and not nothing else ""
+    head = f"{nothing}{len(missing)} permissions are missing{whose}, and nothing was applied:"
+    return "\n".join([head, *permissions.grouped(missing)])
+
+
+def _hint(kube: Kube, name: str) -> str:
+    """Return the command that prints what is missing, for the account that we are."""
+    command = "permissions"
+    parts = permissions.account(kube).split(":")
+    if parts[:2] == ["system", "serviceaccount"] and parts[2:] != [name, _DEFAULT_ACCOUNT]:
+        command += f" --account {'/'.join(parts[2:])}"
+    return _PRINT.format(command=command)
+
+
+def _occupied(kube: Kube, profile: Profile, objects: list[Object]) -> str:
+    """Return why the namespace cannot be taken, as far as it may be looked at: one would be told only the next time."""
+    try:
+        if not namespace.run_in(kube, profile.namespace):
+            adoption.refuse_inhabited(kube, profile.namespace, objects, profile.custom_resources)
+    except EnvironmentFailure as error:
+        return str(error)
+    except ApiError:
+        pass
+    return ""
 
 
 def _check_grants(kube: Kube, name: str, objects: list[Object]) -> None:
@@ -148,4 +183,4 @@ def _check_grants(kube: Kube, name: str, objects: list[Object]) -> None:
                 if error.status not in _FORBIDDEN:
                     raise
                 message = f"{obj['kind']}/{obj['metadata']['name']} of the overlay may not be granted: {error.message}"
-                raise EnvironmentFailure(message, hint=_PRINT) from error
+                raise EnvironmentFailure(message, hint=_hint(kube, name)) from error

@@ -18,6 +18,7 @@ _EXIT: dict[int, tuple[str, Fault, str]] = {
     5: ("kernel-died", "infrastructure", "the notebook's kernel died"),
 }
 _OWN_ERROR = "internal error:"  # how a stage records an exception that nobody raised on purpose
+_PERMISSIONS = re.compile(r"`k8s-e2e (permissions[^`]*)`")  # the hint of a run that lacks some
 
 
 def find(facts: Facts) -> Iterator[Candidate]:
@@ -88,6 +89,10 @@ def _failed(facts: Facts, stage: StageOutcome) -> Candidate:
 
 def _next(facts: Facts, stage: StageOutcome, rule: str) -> str:
     """Name the log that tells most, of those that were sealed; the stage's notebook is always there."""
+    if asked := _PERMISSIONS.search(stage.hint):
+        record = facts.observed.record
+        scenarios = [word for name in record.parameters.get("scenarios") or () for word in ("--scenarios", str(name))]
+        return record.command(*asked[1].split(), *scenarios)
     logs = {file.path for file in facts.observed.manifest.files if file.path.startswith("logs/")}
     builds = sorted(path for path in logs if path.startswith("logs/build-"))
     if rule == "environment" and re.search(r"\bbuild", stage.error) and builds:
