@@ -24,6 +24,7 @@ from k8s_e2e.cluster.kind.program import Kind, fits
 from k8s_e2e.cluster.kind.provider import KindProvider
 from k8s_e2e.cluster.provider import LoadedImage
 from k8s_e2e.model.settings import Settings, load_settings
+from tests.lacking import lacking
 
 ADMIN = """
 apiVersion: v1
@@ -78,13 +79,18 @@ def parse_error(docker: str, words: list[str]) -> str:
     return "" if came_to_the_engine else done.stderr or f"docker {shlex.join(words)} did not ask an engine"
 
 
+def docker_client() -> str:
+    """Find the real client, or end the test for want of it."""
+    found = shutil.which("docker")
+    if not found:
+        lacking("there is no docker client to parse command lines with")
+    return found
+
+
 @pytest.fixture(scope="session")
 def real_docker() -> str:
     """The real client, whatever stands before it on PATH later."""
-    found = shutil.which("docker")
-    if not found:
-        pytest.skip("there is no docker client to parse command lines with")
-    return found
+    return docker_client()
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +99,7 @@ def real_kind() -> Path:
     try:
         return assets.ensure(["kind"], load_settings(), print).path("kind")
     except EnvironmentFailure as error:
-        pytest.skip(f"kind cannot be had: {error}")
+        lacking(f"kind cannot be had: {error}")
 
 
 @pytest.fixture
@@ -131,6 +137,17 @@ def attached(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"serverVersion": {"gitVersion": "v1.36.1"}, "clientVersion": {"gitVersion": "v1.36.3"}}
     monkeypatch.setattr(kind_provider, "_answer", lambda *_: versions)
     monkeypatch.setattr(kubectl, "on_path", lambda: Path("/usr/bin/kubectl"))
+
+
+def test_without_a_docker_client_the_tests_of_its_parser_are_not_green_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are skipped on somebody's machine, and fail where nobody would notice."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="there is no docker client"):
+        docker_client()
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception, match="there is no docker client"):
+        docker_client()
 
 
 def test_the_real_parser_refuses_what_docker_does_not_know(real_docker: str) -> None:

@@ -19,6 +19,7 @@ from k8s_e2e.model.layout import MARKER
 from k8s_e2e.model.run import RunRecord
 from k8s_e2e.model.settings import Settings
 from tests import wheel
+from tests.lacking import lacking
 from tests.unit.command_lines import problem
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,14 +51,19 @@ ACTIONLINT = Bundle(
 )
 
 
-@pytest.fixture(scope="session")
-def actionlint():
-    """The program, built the first time and then taken from the cache."""
+def built() -> Path:
+    """Build actionlint, or take it from the cache; end the test for want of it."""
     try:
         home, _, _ = assets.obtain(ACTIONLINT, Settings(), print)
     except EnvironmentFailure as error:
-        pytest.skip(f"actionlint cannot be built: {error}")
+        lacking(f"actionlint cannot be built: {error}")
     return home / "bin" / "actionlint"
+
+
+@pytest.fixture(scope="session")
+def actionlint():
+    """The program, built the first time and then taken from the cache."""
+    return built()
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +97,21 @@ def test_actionlint_is_content(actionlint):
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+def test_without_actionlint_ci_is_not_green(monkeypatch):
+    """Where it cannot be built the checks are skipped on somebody's machine, and fail where nobody would notice."""
+
+    def obtain(*_):
+        raise EnvironmentFailure("there is no go")
+
+    monkeypatch.setattr(assets, "obtain", obtain)
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="cannot be built: there is no go"):
+        built()
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception, match="cannot be built: there is no go"):
+        built()
+
+
 @pytest.mark.tool
 def test_actionlint_finds_what_is_wrong(actionlint, tmp_path):
     """The check above can fail: an expression on a context that is not there is refused."""
@@ -106,7 +127,7 @@ def test_the_shell_of_the_steps_is_sound(actionlint):
     """Shellcheck, too, has nothing to say about what the steps run."""
     shellcheck = shutil.which("shellcheck")
     if shellcheck is None:
-        pytest.skip("shellcheck is not installed (Debian: apt-get install shellcheck)")
+        lacking("shellcheck is not installed (Debian: apt-get install shellcheck)")
     argv = [actionlint, "-no-color", f"-shellcheck={shellcheck}", "-pyflakes=", *WORKFLOWS]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
