@@ -39,6 +39,7 @@ def main() -> None:
     for begin, said in engine.get("refuses", {}).items():
         if " ".join(WORDS).startswith(begin):
             if said == "hang":
+                (HERE / "hanging").touch()
                 time.sleep(60)
             sys.exit(said)
     nodes = engine["nodes"]
