@@ -3,7 +3,7 @@
 import pytest
 
 from k8s_e2e.platform.pod_state import describe_pod, hopeless
-from k8s_e2e.platform.rollout import rollout_state, set_state
+from k8s_e2e.platform.rollout import State, rollout_state, set_state, tell
 
 START = "2026-01-02T03:04:05Z"
 NOW_S = 1767323105.0  # a minute after START
@@ -297,3 +297,27 @@ def test_a_set_says_where_it_hangs():
     state = set_state(stateful_set(updatedReplicas=1), [pod(name="store-0", owner="s")], now_s=NOW_S)
     assert (state.done, state.hopeless) == (False, "")
     assert "pod store-0 is Pending" in state.words
+
+
+def test_a_pull_that_fails_again_from_another_port_is_told_once():
+    """Lines that differ only in the ports of addresses are one; another address, image tag or reason is new."""
+    said, told = {}, []
+
+    def see(words):
+        tell({"Deployment/web": State(done=False, words=words)}, said, told.append)
+
+    def pull(tag, local, remote):
+        return f"web: 0/1 available: pod web-1 is ErrImagePull: web:{tag}: read tcp {local}->{remote}: i/o timeout"
+
+    see(pull("2.1", "10.0.0.7:41222", "192.0.2.15:443"))
+    see(pull("2.1", "10.0.0.7:41230", "192.0.2.15:443"))
+    see(pull("2.1", "10.0.0.7:50001", "192.0.2.16:443"))
+    see(pull("2.2", "[2001:db8::7]:41222", "[2001:db8::f]:443"))
+    see(pull("2.2", "[2001:db8::7]:50000", "[2001:db8::f]:443"))
+    see("web: 1/1 available")
+    assert told == [
+        pull("2.1", "10.0.0.7:41222", "192.0.2.15:443"),
+        pull("2.1", "10.0.0.7:50001", "192.0.2.16:443"),
+        pull("2.2", "[2001:db8::7]:41222", "[2001:db8::f]:443"),
+        "web: 1/1 available",
+    ]

@@ -1,7 +1,8 @@
 """Whether Deployments, StatefulSets and DaemonSets are rolled out, why not, and when waiting longer is of no use."""
 
+import re
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from k8s_e2e.base.errors import ExpectationError, WaitTimeout
@@ -14,6 +15,7 @@ TICK_S = 0.5  # time-dependent states are looked at this often even if nothing c
 SETS = ("StatefulSet", "DaemonSet")  # looked at where the platform has some: not everybody may read all
 KINDS = (("apps/v1", "Deployment"), ("apps/v1", "ReplicaSet"), ("v1", "Pod"), ("v1", "Event"))
 
+_PORT = re.compile(r"(?:(?<=\.\d)|(?<=\.\d\d)|(?<=\.\d\d\d)|(?<=[0-9a-f:]\])):\d+")  # of an IPv4 or [IPv6] address
 _REFUSED = ("exceeded quota", "forbidden", "denied", "is invalid")
 
 Object = dict[str, Any]
@@ -48,10 +50,7 @@ def wait_rollout(
         while True:
             version = mirror.version
             states = _states(mirror, time.time()) if mirror.synced else {}
-            for name, state in states.items():
-                if said.get(name) != state.words:
-                    progress(state.words)
-                said[name] = state.words
+            tell(states, said, progress)
             lost = [state.hopeless for state in states.values() if state.hopeless]
             if lost:
                 raise RolloutFailed("; ".join(lost), hint=hint)
@@ -64,6 +63,18 @@ def wait_rollout(
                 what = f"the {'workloads' if sets else 'deployments'} in namespace {namespace} to be available"
                 raise WaitTimeout(what, timeout_s=timeout_s, last="; ".join(open_ones), hint=hint)
             mirror.changed(version, min(left, TICK_S))
+
+
+def tell(states: Mapping[str, State], said: dict[str, str], progress: Progress) -> None:
+    """Say of each workload what differs from what was ``said`` of it last, but for the ports of addresses.
+
+    Each try to reach a registry has another local port, and tells nothing new.
+    """
+    for name, state in states.items():
+        words = _PORT.sub("", state.words)
+        if said.get(name) != words:
+            progress(state.words)
+        said[name] = words
 
 
 def _states(mirror: Mirror, now_s: float) -> dict[str, State]:
