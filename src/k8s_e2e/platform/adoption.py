@@ -1,6 +1,7 @@
 """Running in a namespace that somebody else made: only if it is empty of all that a run would bring.
 
-The namespace itself is left as it is. A ConfigMap says whose run is in it, and is the last thing to go.
+The namespace itself is left as it is. A ConfigMap says whose run is in it, and is the last thing
+of the run to go, after all that the run has made in the cluster; it stays while something of that does.
 """
 
 from collections.abc import Iterable, Iterator

@@ -100,7 +100,7 @@ def delete(kube: Kube, found: dict[str, Any], progress: Progress, timeout_s: flo
     """
     namespace, uid = found["metadata"]["name"], found["metadata"]["uid"]
     if "deletionTimestamp" not in found["metadata"]:
-        _empty(kube, namespace)
+        empty(kube, namespace)
         kube.delete("v1", "Namespace", namespace, uid=uid)
 
     def probe() -> Pending | bool:
@@ -114,10 +114,13 @@ def delete(kube: Kube, found: dict[str, Any], progress: Progress, timeout_s: flo
         raise EnvironmentFailure(error.message, hint=hint) from error
 
 
-def _empty(kube: Kube, namespace: str) -> None:
+def empty(kube: Kube, namespace: str) -> None:
     """End workloads and pods at once: what the namespace controller would do, too, but with their grace periods.
 
     It waits 5 s before it looks, and again for half of the longest grace period if a pod is left then: 5 s, not 10.
+
+    Raises:
+        ApiError: refused or unanswered.
     """
     for api_version, kind in _WORKLOADS:
         _delete_all(kube, api_version, kind, namespace, {"propagationPolicy": "Background"})
