@@ -93,7 +93,8 @@ def needed(
     names = known_kinds(applied, profile) | dict(kinds or {})
     found = [*_own(profile.namespace, makes_namespace=makes_namespace), *further]
     for custom in profile.custom_resources:
-        found += _each((*FOLLOW, "delete"), custom.group, custom.plural, profile.namespace)
+        space = profile.namespace if names[custom.api_version, custom.kind].namespaced else ""
+        found += _each((*FOLLOW, "delete"), custom.group, custom.plural, space)
     for station in profile.chain:
         if station.objects:
             kind = kind_of(station.objects.api_version, station.objects.kind, names)
@@ -162,7 +163,10 @@ def kind_of(
 
 
 def known_kinds(objects: Iterable[Object], profile: Profile) -> dict[tuple[str, str], Kind]:
-    """Return the kinds that the profile and the CRDs among ``objects`` tell of."""
+    """Return the kinds that the profile and the CRDs among ``objects`` tell of; what the server says must win.
+
+    A profile does not say whether its kinds are in namespaces: they are taken for that.
+    """
     found = {
         (custom.api_version, custom.kind): Kind(custom.group, custom.plural, namespaced=True)
         for custom in profile.custom_resources

@@ -52,6 +52,8 @@ def _prepare(
     scenarios: Sequence[Scenario],
     progress: Progress,
 ) -> list[Object]:
+    objects = list(objects)
+    refuse_outside(profile.namespace, objects)
     settled = crds.settle(kube, objects)
     for remark in settled.remarks:
         progress(remark)
@@ -70,6 +72,25 @@ def _prepare(
             raise EnvironmentFailure(message)
     adoption.adopt(kube, profile.namespace, run_id, wanted, profile.custom_resources, progress)
     return wanted
+
+
+def refuse_outside(namespace: str, objects: Iterable[Object]) -> None:
+    """Refuse what is not in the run's namespace, and Namespaces beside it: nothing would remove them.
+
+    Raises:
+        EnvironmentFailure: there are such objects (which, and where).
+    """
+    others = []
+    for obj in objects:
+        name, space = obj["metadata"]["name"], obj["metadata"].get("namespace") or namespace
+        if obj["kind"] == "Namespace" and name != namespace:
+            others.append(f"Namespace/{name}")
+        elif space != namespace:
+            others.append(f"{obj['kind']}/{name} in namespace {space}")
+    if others:
+        message = f"the overlay has objects outside of namespace {namespace}: {', '.join(others)}"
+        hint = "somebody else's cluster gets no others: leave them out, or put them into the profile's namespace"
+        raise EnvironmentFailure(message, hint=hint)
 
 
 def clear(cluster: Cluster, profile: Profile, run_id: str, progress: Progress) -> list[str]:
@@ -115,9 +136,9 @@ def _check(
     *,
     adopts: bool,
 ) -> None:
-    served = {
+    served = permissions.known_kinds(objects, profile) | {
         (one.api_version, one.kind): Kind(one.group, one.plural, one.namespaced) for one in kube.discover()
-    } | permissions.known_kinds(objects, profile)
+    }
     steps = needs(scenarios, profile.namespace, served, {"run.id": run_id})
     for step in steps.unchecked:
         progress(f"not checked: what step {step} needs, which only the run knows")
