@@ -7,7 +7,7 @@ from k8s_e2e.platform.permissions import APPLY, FOLLOW, REMOVE, Access, Kind, ki
 from k8s_e2e.scenarios import references
 from k8s_e2e.scenarios.loader import Scenario
 
-_VERBS = {"assert": ("list", "watch"), "wait": FOLLOW, "apply": (*APPLY, *REMOVE), "delete": REMOVE}
+_VERBS = {"assert": ("list", "watch"), "wait": FOLLOW, "apply": ("get", *APPLY, *REMOVE), "delete": REMOVE}
 
 
 class Needs(NamedTuple):

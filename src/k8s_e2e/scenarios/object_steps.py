@@ -7,7 +7,7 @@ from typing import Any
 
 from k8s_e2e.platform import ownership
 from k8s_e2e.platform.kube import ApiError, Kube
-from k8s_e2e.scenarios import http_steps, matching, waiting
+from k8s_e2e.scenarios import foreign, http_steps, matching, waiting
 from k8s_e2e.scenarios.loader import labels
 from k8s_e2e.scenarios.model import ApplyStep, AssertStep, DeleteStep, Pattern
 from k8s_e2e.scenarios.outlook import Outlook
@@ -53,11 +53,13 @@ def run_assert(step: AssertStep, world: World) -> Outcome:
 
 
 def run_apply(step: ApplyStep, world: World) -> Outcome:
-    """Server-side apply the object."""
+    """Server-side apply the object; in somebody else's cluster only what the run may make, and remove."""
     obj = step.apply.model_dump(by_alias=True, exclude_unset=True)
     world.context.cleaner.learn(obj)
     name = f"{step.apply.kind} {step.apply.metadata.name}"
     try:
+        if world.context.cluster.shared and (why := foreign.refusal(obj, world.context)):
+            return Outcome(passed=False, message=f"{name} was not applied: {why}", text=why)
         (wanted,) = ownership.marked([obj], world.context.run_id)
         live = world.context.kube.apply(wanted, namespace=world.context.namespace)
     except ApiError as error:
