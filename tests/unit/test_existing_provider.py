@@ -1,6 +1,7 @@
 """What an existing cluster needs, worked out without one: context, images, permissions, and what stays."""
 
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from k8s_e2e import pipeline
 from k8s_e2e.base import files, process
-from k8s_e2e.base.errors import UsageError
+from k8s_e2e.base.errors import EnvironmentFailure, UsageError
 from k8s_e2e.base.progress import silent
 from k8s_e2e.cluster import kubeconfig
 from k8s_e2e.cluster.existing import ExistingProvider
@@ -19,11 +20,12 @@ from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.model.profile import CustomResource, Profile
 from k8s_e2e.model.run import ClusterIdentity, RunRecord
 from k8s_e2e.model.settings import Settings
-from k8s_e2e.platform import image_prefix, ownership, rbac
+from k8s_e2e.platform import image_prefix, ownership, rbac, removal
+from k8s_e2e.platform.kube import ApiError, Resource
 from k8s_e2e.platform.permissions import Access, Kind, kind_of, needed
 from k8s_e2e.platform.running_images import running_images
 from k8s_e2e.scenarios import program_steps
-from k8s_e2e.stages import session
+from k8s_e2e.stages import session, shared_cluster
 
 VIEW = {
     "current-context": "shop-live",
@@ -361,3 +363,54 @@ def test_a_script_talks_to_the_run_s_cluster_whatever_context_is_current(tmp_pat
     environment = {"KUBECONFIG": program_steps.kubeconfig(cluster, tmp_path)}
     done = process.run([program, "config", "current-context"], timeout_s=20, env=environment)
     assert done.stdout.strip() == "dev"
+
+
+@pytest.mark.parametrize(
+    ("obj", "told"),
+    [
+        (
+            {"kind": "RoleBinding", "metadata": {"name": "reader", "namespace": "kube-system"}},
+            "RoleBinding/reader in namespace kube-system",
+        ),
+        ({"kind": "Namespace", "metadata": {"name": "second"}}, "Namespace/second"),
+    ],
+)
+def test_an_overlay_that_reaches_out_of_its_namespace_is_refused(obj, told):
+    """Another Namespace, or an object in one: refused by name before the cluster is asked anything."""
+    own = [ROLE, CRD, {"kind": "Namespace", "metadata": {"name": "shop-e2e"}}]
+    kube = SimpleNamespace()  # any use of it fails
+    with pytest.raises(EnvironmentFailure, match=rf"outside of namespace shop-e2e: {told}; "):
+        shared_cluster.prepare(kube, PROFILE, [*own, obj], "run-1", (), silent)  # type: ignore[arg-type]
+    shared_cluster.refuse_outside("shop-e2e", own)
+
+
+def test_the_server_knows_better_whether_a_kind_is_in_namespaces(monkeypatch):
+    """A kind of the profile that is the cluster's is asked for in the whole cluster."""
+    known = {("shop.io/v1", "Basket"): Kind("shop.io", "baskets", namespaced=False)}
+    assert Access("delete", "shop.io", "baskets") in needed([], PROFILE, kinds=known)
+    asked: list[Access] = []
+    monkeypatch.setattr(shared_cluster.permissions, "missing", lambda _, accesses: asked.extend(accesses) or [])
+    kube = SimpleNamespace(discover=lambda: [Resource("shop.io", "v1", "Basket", "baskets", namespaced=False)])
+    shared_cluster._check(kube, PROFILE, [], (), silent, adopts=True)  # type: ignore[arg-type]
+    assert Access("delete", "shop.io", "baskets") in asked
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ApiError(503, "Away", "back soon")])
+def test_listing_ends_with_its_first_error(monkeypatch, error):
+    """After Ctrl-C, or an error, the lists that have not begun are not waited for."""
+    monkeypatch.setattr(removal, "WORKERS", 2)
+    work = removal._Removal(None, PROFILE, "run-1", silent)  # type: ignore[arg-type]
+    verbs = ("list", "delete")
+    work._served = [Resource("", "v1", f"K{n}", f"k{n}", namespaced=True, verbs=verbs) for n in range(40)]
+
+    def listed(_: str, kind: str, *__: str) -> list[ownership.Object]:
+        if kind == "K0":
+            raise error
+        time.sleep(0.2)
+        return []
+
+    monkeypatch.setattr(work, "_listed", listed)
+    began = time.monotonic()
+    with pytest.raises(type(error)):
+        work._everything("shop-e2e")
+    assert time.monotonic() - began < 1.0  # all of them: 4 s
