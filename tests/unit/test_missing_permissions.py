@@ -1,16 +1,21 @@
 """What a run says that may not do what it has to in somebody else's cluster; the API server is one that refuses."""
 
+from pathlib import Path
+
 import pytest
+from click.testing import CliRunner
 
 from k8s_e2e import diagnosis
-from k8s_e2e.base.errors import EnvironmentFailure
+from k8s_e2e.base.errors import EnvironmentFailure, UsageError
 from k8s_e2e.base.progress import silent
+from k8s_e2e.cli.permissions import permissions
 from k8s_e2e.model.profile import Profile
 from k8s_e2e.platform.kube import ApiError
 from k8s_e2e.platform.permissions import Access, account, grouped
 from k8s_e2e.stages import shared_cluster
 from tests.unit import run_builder
 
+SECOND = Path(__file__).parents[1] / "second_profile" / "k8s-e2e.toml"
 PROFILE = Profile(root="/project", name="shop", overlay="overlay", namespace="shop-e2e")
 
 
@@ -95,6 +100,16 @@ def test_blind_spots_are_one_short_line():
         shared_cluster.prepare(kube, PROFILE, [], "r1", [], said.append)
     (line,) = [text for text in said if "--optional" in text]
     assert line.startswith("the report will not see nodes in the whole cluster, secrets in shop-e2e; `k8s-e2e")
+
+
+@pytest.mark.parametrize("account_named", ["a/b/c", "/kit", "ns/", "", "a//c"])
+def test_an_account_that_is_none_is_refused(account_named):
+    """No Role is printed for it: one line says how accounts are named, exit code 2."""
+    ran = CliRunner().invoke(permissions, ["--profile", str(SECOND), "--account", account_named])
+    assert isinstance(ran.exception, UsageError)
+    assert str(ran.exception) == f"--account {account_named}: not NAMESPACE/NAME or NAME"
+    assert ran.exception.exit_code == 2
+    assert ran.output == ""
 
 
 def test_the_report_says_how_the_role_is_printed(tmp_path):

@@ -38,8 +38,8 @@ def permissions(
 
     wanted = load_profile(profile_path(profile))
     space, slash, name = account.rpartition("/")
-    if not name or (slash and not space):
-        raise UsageError(f"--account {account}: not NAMESPACE/NAME")
+    if not name or (slash and not space) or "/" in space:
+        raise UsageError(f"--account {account}: not NAMESPACE/NAME or NAME")
     objects = manifests.render(wanted, existing.kubectl(load_settings()), images={})
     kinds = known_kinds(objects, wanted)
     if not cluster_role:
