@@ -8,7 +8,7 @@ import click
 
 from k8s_e2e.base import clock
 from k8s_e2e.base.errors import UsageError
-from k8s_e2e.cli.shared import PROGRAM, Shown, harmless, profile_option, profile_path, provider_option
+from k8s_e2e.cli.shared import PROGRAM, Shown, callable_here, harmless, profile_option, profile_path, provider_option
 from k8s_e2e.model import io
 from k8s_e2e.model.layout import STAGES, RunDir
 from k8s_e2e.model.profile import load_profile
@@ -43,6 +43,7 @@ def run(
 ) -> None:
     """Cluster, platform, scenarios, evidence, report: the whole job."""
     from k8s_e2e import pipeline  # noqa: PLC0415 - brings papermill's world; `--help` does without
+    from k8s_e2e.report.in_short import in_short  # noqa: PLC0415
 
     if first != "deploy" and run_dir is None:
         message = f"--from {first} needs --run-dir"
@@ -65,6 +66,9 @@ def run(
     record = pipeline.run(request, load_settings(), Shown())
     verdict = "passed" if record.exit_code == 0 else "FAILED"
     click.echo(f"{verdict}: {target / 'REPORT.md'}")
+    if record.exit_code:
+        for line in in_short(RunDir(target)):
+            click.echo(f"  {harmless(callable_here(line))}")
     sys.exit(record.exit_code)
 
 
