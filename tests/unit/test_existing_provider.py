@@ -391,7 +391,7 @@ def test_the_server_knows_better_whether_a_kind_is_in_namespaces(monkeypatch):
     asked: list[Access] = []
     monkeypatch.setattr(shared_cluster.permissions, "missing", lambda _, accesses: asked.extend(accesses) or [])
     kube = SimpleNamespace(discover=lambda: [Resource("shop.io", "v1", "Basket", "baskets", namespaced=False)])
-    shared_cluster._check(kube, PROFILE, [], (), silent, adopts=True)  # type: ignore[arg-type]
+    shared_cluster._check(kube, PROFILE, [], "run-1", (), silent, adopts=True)  # type: ignore[arg-type]
     assert Access("delete", "shop.io", "baskets") in asked
 
 

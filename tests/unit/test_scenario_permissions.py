@@ -57,6 +57,7 @@ def test_what_only_the_run_knows_is_named(scenarios):
         "things: by a variable that a step captured anew",
         "things: in a namespace of the run's name",
     )
+    assert Access("get", "apps", "deployments", "shop-e2e") in found.accesses  # whose is it, before it is changed?
     assert Access("patch", "apps", "deployments", "shop-e2e") in found.accesses
     assert Access("delete", "", "services", "shop-e2e") in found.accesses
 
