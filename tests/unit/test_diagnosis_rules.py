@@ -166,6 +166,30 @@ def test_operator_without_permission(tmp_path):
     assert "cannot create resource" in proof(builder, findings[0])
 
 
+@pytest.mark.parametrize("field", ["message", "hopeless"])
+def test_the_run_s_own_account_without_permission(tmp_path, field):
+    """A step that the API server refused is no fault of the platform; what its operator was refused is another."""
+    builder = made.red_rbac(tmp_path)
+    builder.record.parameters = {"scenarios": ["users"]}
+    refused = (
+        "Cabinet/tall was refused: PATCH /apis/acme.io/v1/namespaces/acme/cabinets/tall: 403 Forbidden: "
+        'cabinets "tall" is forbidden: User "system:serviceaccount:acme:kit" cannot patch resource "cabinets" '
+        'in API group "acme.io" in the namespace "acme"'
+    )
+    setattr(builder.results.scenarios[0].steps[1], field, refused)
+    findings = {finding.id: finding for finding in found(builder).findings}
+    own = findings["own-account:system:serviceaccount:acme:kit"]
+    assert own.fault == "infrastructure"
+    assert own.title.endswith("system:serviceaccount:acme:kit, may not patch cabinets.acme.io")
+    assert own.detail.startswith("Cabinet/tall was refused: PATCH")
+    assert "--as" not in own.next_command
+    assert own.fix == "grant it: `./e2e permissions --account acme/kit --scenarios users` prints the Role"
+    assert own.evidence == ["k8s-e2e-results.json#users/02"]
+    assert next(iter(findings)) == own.id
+    assert "rbac:ServiceAccount/kit" not in findings
+    assert findings["rbac:ServiceAccount/operator"].fault == "product"
+
+
 def test_missing_config_map(tmp_path):
     """A pod that waits for a ConfigMap names it."""
     builder = made.green(tmp_path)

@@ -30,6 +30,7 @@ class Candidate:
 
     ``touches`` names the objects (`Kind/name`) whose trouble it would explain; ``wide`` says that it also explains what
     was never made at all, as the denial of a controller does. ``over`` is when the trouble ended by itself.
+    ``decisive``: the failing step's own words prove it.
     """
 
     finding: Finding
@@ -37,6 +38,7 @@ class Candidate:
     touches: frozenset[str] = field(default_factory=frozenset)
     over: str = ""
     wide: bool = False
+    decisive: bool = False
 
 
 class Facts:

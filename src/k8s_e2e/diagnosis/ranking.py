@@ -83,9 +83,10 @@ def _after_failure(facts: Facts, finding: Finding) -> bool:
         return False
 
 
-def _key(one: Candidate, related: frozenset[str]) -> tuple[int, int, bool, bool, float, str]:
+def _key(one: Candidate, related: frozenset[str]) -> tuple[int, bool, int, bool, bool, float, str]:
     far = bool(related) and not one.touches & related
-    return _ORDER[one.finding.severity], one.level, far, not one.wide, _epoch(one.finding.time), one.finding.id
+    began = _epoch(one.finding.time)
+    return _ORDER[one.finding.severity], not one.decisive, one.level, far, not one.wide, began, one.finding.id
 
 
 def _epoch(time: str) -> float:
@@ -104,7 +105,8 @@ def _explains(facts: Facts, cause: Candidate, other: Candidate, related: frozens
     if other.level < cause.level:
         return False
     if other.level > CONSEQUENCE:  # what the step or stage noticed: explained by any cause that is near it
-        return cause.level < other.level and (cause.wide or bool(cause.touches & related) or not related)
+        near = cause.wide or cause.decisive or bool(cause.touches & related) or not related
+        return cause.level < other.level and near
     if cause.level < other.level and (cause.wide or cause.touches & other.touches):
         return True
     return _upstream(facts, cause, other)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from k8s_e2e.base.text import one_line
+from k8s_e2e.diagnosis import refusals
 from k8s_e2e.diagnosis.facts import CAUSE, CONSEQUENCE, Candidate, Facts
 from k8s_e2e.diagnosis.logs import describe, read
 from k8s_e2e.diagnosis.objects import Tracked, condition, listing, mapping, stamp
@@ -20,15 +21,41 @@ _FAILED_PHASES = ("failed", "error")
 
 def find(facts: Facts) -> Iterator[Candidate]:
     """Yield RBAC denials (from logs, events and actions), failed writes, and custom resources that say they failed."""
+    yield from _own_denial(facts)
     yield from _denials(facts)
     yield from _failed_writes(facts)
     yield from _conditions(facts)
 
 
+def _own_denial(facts: Facts) -> Iterator[Candidate]:
+    refusal = refusals.own(facts)
+    if refusal is None or facts.failure is None:
+        return
+    record = facts.observed.record
+    account = ["--account", refusal.account] if refusal.account else []
+    finding = Finding(
+        id=f"own-account:{refusal.user}",
+        severity="error",
+        fault="infrastructure",
+        title=one_line(f"The account of the run itself, {refusal.user}, may not {refusal.what}", 200),
+        time=facts.failure.started,
+        step=facts.failure.id,
+        detail=one_line(refusal.message),
+        evidence=[f"{'k8s-e2e-results' if facts.failure.step else 'run'}.json#{facts.failure.id}"],
+        disproof="a successful request of that kind by the run later on",
+        next_command=f"kubectl auth can-i --list -n {record.namespace or 'default'}",
+        fix=f"grant it: `{refusals.role_command(record, 'permissions', *account)}` prints the Role",
+    )
+    yield Candidate(finding, CAUSE, decisive=True)
+
+
 def _denials(facts: Facts) -> Iterator[Candidate]:
+    refused = refusals.own(facts)
     said: dict[tuple[str, str, str, str], list[tuple[str, str, str]]] = {}
     for pointer, time, text in _texts(facts):
         for match in _DENIED.finditer(text):
+            if refused is not None and refused.account == f"{match[1]}/{match[2]}":
+                continue  # the run's own account: no part of the platform
             key = (match[2], match[3], match[4], match[5])
             said.setdefault(key, []).append((time, pointer, text))
     by_account: dict[str, list[tuple[str, str, str]]] = {}

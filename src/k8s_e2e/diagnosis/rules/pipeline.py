@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 
 from k8s_e2e.base.text import one_line
+from k8s_e2e.diagnosis import refusals
 from k8s_e2e.diagnosis.facts import CONSEQUENCE, SYMPTOM, Candidate, Facts
 from k8s_e2e.diagnosis.verdict import EVIDENCE
 from k8s_e2e.model.run import StageOutcome
@@ -90,9 +91,7 @@ def _failed(facts: Facts, stage: StageOutcome) -> Candidate:
 def _next(facts: Facts, stage: StageOutcome, rule: str) -> str:
     """Name the log that tells most, of those that were sealed; the stage's notebook is always there."""
     if asked := _PERMISSIONS.search(stage.hint):
-        record = facts.observed.record
-        scenarios = [word for name in record.parameters.get("scenarios") or () for word in ("--scenarios", str(name))]
-        return record.command(*asked[1].split(), *scenarios)
+        return refusals.role_command(facts.observed.record, *asked[1].split())
     logs = {file.path for file in facts.observed.manifest.files if file.path.startswith("logs/")}
     builds = sorted(path for path in logs if path.startswith("logs/build-"))
     if rule == "environment" and re.search(r"\bbuild", stage.error) and builds:
