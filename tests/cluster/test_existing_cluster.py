@@ -205,7 +205,7 @@ def test_each_missing_permission_is_listed_before_anything_is_applied(site, thei
     ran = ended(command(site, config, profile(site.folder, theirs), run), run)
     assert ran.code == 3, ran.output
     assert f"2 permissions are missing for system:serviceaccount:{theirs}:poor, and nothing was applied:" in ran.output
-    assert f"deployments.apps in {theirs}: delete\n" in ran.output
+    assert f"deployments.apps in {theirs}: delete;\n" in ran.output
     assert f"apigraphs/status.turboengine.io in {theirs}: patch\n" in ran.output
     assert f"permissions --account {theirs}/poor` prints the Role" in ran.output
     assert f"permissions --account {theirs}/poor --scenarios petstore" in (run / "REPORT.md").read_text()

@@ -75,10 +75,12 @@ def test_the_account_is_named_where_the_server_says_it():
 
 def test_missing_permissions_and_a_namespace_in_use_are_told_at_once():
     """One message has the account, each resource on its line, and the Deployment that is in the way."""
-    error = refused(Refusing(everything_but=[("create", "configmaps"), ("delete", "configmaps")]))
-    first, line, besides = error.message.splitlines()
-    assert first == "2 permissions are missing for system:serviceaccount:shop-e2e:poor, and nothing was applied:"
-    assert line == "configmaps in shop-e2e: create delete"
+    error = refused(
+        Refusing(everything_but=[("create", "configmaps"), ("delete", "configmaps"), ("get", "serviceaccounts")])
+    )
+    first, line, last, besides = error.message.splitlines()
+    assert first == "3 permissions are missing for system:serviceaccount:shop-e2e:poor, and nothing was applied:"
+    assert (line, last) == ("configmaps in shop-e2e: create delete;", "serviceaccounts in shop-e2e: get")
     assert besides.startswith("Besides, namespace shop-e2e is not ours and not empty: Deployment/shop; give the run")
     assert error.hint == "`k8s-e2e permissions --account shop-e2e/poor` prints the Role that grants them"
 

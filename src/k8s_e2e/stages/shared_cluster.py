@@ -168,7 +168,7 @@ def _refusal(missing: list[Access], needed: Iterable[Access], account: str, name
     nothing = f"{who} has no rights in namespace {name}: " if here <= set(missing) else ""
     whose = f" for {account}" if account and not nothing else ""
     head = f"{nothing}{len(missing)} permissions are missing{whose}, and nothing was applied:"
-    return "\n".join([head, *permissions.grouped(missing)])
+    return f"{head}\n" + ";\n".join(permissions.grouped(missing))  # a report has it all on one line
 
 
 def _hint(kube: Kube, name: str) -> str:
