@@ -1,6 +1,7 @@
 """What an existing cluster needs, worked out without one: context, images, permissions, and what stays."""
 
 import shutil
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -397,8 +398,9 @@ def test_the_server_knows_better_whether_a_kind_is_in_namespaces(monkeypatch):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ApiError(503, "Away", "back soon")])
 def test_listing_ends_with_its_first_error(monkeypatch, error):
-    """After Ctrl-C, or an error, the lists that have not begun are not waited for."""
+    """After Ctrl-C, or an error, neither lists under way nor those that have not begun are waited for."""
     monkeypatch.setattr(removal, "WORKERS", 2)
+    let_go, begun = threading.Event(), []
     work = removal._Removal(None, PROFILE, "run-1", silent)  # type: ignore[arg-type]
     verbs = ("list", "delete")
     work._served = [Resource("", "v1", f"K{n}", f"k{n}", namespaced=True, verbs=verbs) for n in range(40)]
@@ -406,11 +408,16 @@ def test_listing_ends_with_its_first_error(monkeypatch, error):
     def listed(_: str, kind: str, *__: str) -> list[ownership.Object]:
         if kind == "K0":
             raise error
-        time.sleep(0.2)
+        begun.append(kind)
+        let_go.wait(5.0)
         return []
 
     monkeypatch.setattr(work, "_listed", listed)
     began = time.monotonic()
-    with pytest.raises(type(error)):
-        work._everything("shop-e2e")
-    assert time.monotonic() - began < 1.0  # all of them: 4 s
+    try:
+        with pytest.raises(type(error)):
+            work._everything("shop-e2e")
+        assert time.monotonic() - began < 2.0
+    finally:
+        let_go.set()
+    assert len(begun) <= removal.WORKERS
