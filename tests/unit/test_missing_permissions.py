@@ -80,7 +80,7 @@ def test_missing_permissions_and_a_namespace_in_use_are_told_at_once():
     )
     first, line, last, besides = error.message.splitlines()
     assert first == "3 permissions are missing for system:serviceaccount:shop-e2e:poor, and nothing was applied:"
-    assert (line, last) == ("configmaps in shop-e2e: create delete;", "serviceaccounts in shop-e2e: get")
+    assert (line, last) == ("configmaps in shop-e2e: create delete;", "serviceaccounts in shop-e2e: get.")
     assert besides.startswith("Besides, namespace shop-e2e is not ours and not empty: Deployment/shop; give the run")
     assert error.hint == "`k8s-e2e permissions --account shop-e2e/poor` prints the Role that grants them"
 
@@ -119,9 +119,12 @@ def test_the_report_says_how_the_role_is_printed(tmp_path):
     builder = run_builder.RunBuilder(tmp_path)
     builder.record.parameters = {"scenarios": ["petstore"]}
     hint = "`k8s-e2e permissions --account shop-e2e/poor` prints the Role that grants them"
-    error = "1 permissions are missing for x, and nothing was applied:\ndeployments.apps in shop-e2e: delete"
+    error = "1 permission is missing for x, and nothing was applied:\ndeployments.apps in shop-e2e: delete"
     builder.stage("deploy", 0, 2, "failed", error, exit_code=3, hint=hint)
     finding = diagnosis.diagnose(builder.write()).findings[0]
     assert finding.next_command == "./e2e permissions --account shop-e2e/poor --scenarios petstore"
     assert "deployments.apps in shop-e2e: delete" in finding.title
+    assert (
+        finding.detail == "1 permission is missing for x, and nothing was applied: deployments.apps in shop-e2e: delete"
+    )
     assert finding.fix == hint

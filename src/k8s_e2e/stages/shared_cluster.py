@@ -154,7 +154,7 @@ def _check(
     if required:
         message = _refusal(required, needed, permissions.account(kube), profile.namespace)
         if adopts and (told := _occupied(kube, profile, objects)):
-            message += f"\nBesides, {told}"
+            message += f".\nBesides, {told}"
         raise EnvironmentFailure(message, hint=_hint(kube, profile.namespace))
     if missing:
         blind = ", ".join(dict.fromkeys(access.what for access in missing))
@@ -167,7 +167,8 @@ def _refusal(missing: list[Access], needed: Iterable[Access], account: str, name
     who = account or "this account"
     nothing = f"{who} has no rights in namespace {name}: " if here <= set(missing) else ""
     whose = f" for {account}" if account and not nothing else ""
-    head = f"{nothing}{len(missing)} permissions are missing{whose}, and nothing was applied:"
+    count = f"{len(missing)} permissions are" if len(missing) > 1 else "1 permission is"
+    head = f"{nothing}{count} missing{whose}, and nothing was applied:"
     return f"{head}\n" + ";\n".join(permissions.grouped(missing))  # a report has it all on one line
 
 

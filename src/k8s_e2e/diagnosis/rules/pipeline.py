@@ -19,6 +19,7 @@ _EXIT: dict[int, tuple[str, Fault, str]] = {
     5: ("kernel-died", "infrastructure", "the notebook's kernel died"),
 }
 _OWN_ERROR = "internal error:"  # how a stage records an exception that nobody raised on purpose
+_ENVIRONMENT = 3
 _PERMISSIONS = re.compile(r"`k8s-e2e (permissions[^`]*)`")  # the hint of a run that lacks some
 
 
@@ -72,6 +73,8 @@ def _failed(facts: Facts, stage: StageOutcome) -> Candidate:
             "harness",
             "a defect of the kit itself; its traceback is in the stage's notebook",
         )
+    if stage.exit_code == _ENVIRONMENT and _PERMISSIONS.search(stage.hint):
+        words = one_line(stage.error)
     finding = Finding(
         id=f"{rule}:{stage.name}",
         severity="warning" if only_evidence else "error",
