@@ -17,6 +17,6 @@ def test_the_nearest_profile_above_is_taken(tmp_path, monkeypatch):
 def test_outside_of_a_project_nothing_is_guessed(tmp_path, monkeypatch):
     """Where no profile is, somebody else's platform is not run instead: the error says how to name one."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="there is no k8s-e2e.toml in") as raised:
+    with pytest.raises(UsageError, match=r"there is no k8s-e2e\.toml in") as raised:
         profile_path(None)
     assert "--profile FILE" in raised.value.hint

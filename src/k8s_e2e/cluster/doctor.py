@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from k8s_e2e.base import process
-from k8s_e2e.base.errors import EnvironmentFailure, UsageError
+from k8s_e2e.base.errors import EnvironmentFailure
 from k8s_e2e.cluster import assets, bundles, docker, gobuild, machine, system_packages
 from k8s_e2e.cluster.bundles import Bundle
 from k8s_e2e.cluster.kind import program
@@ -71,7 +71,7 @@ def examine(settings: Settings) -> list[Check]:
 def _provider(this: Machine) -> tuple[str, Check]:
     try:
         choice = machine.choose(this)
-    except UsageError as error:
+    except EnvironmentFailure as error:
         return "", Check(name="provider", ok=False, found=error.message, fix=error.hint)
     return choice.provider, Check(name="provider", ok=True, found=f"auto takes {choice.provider}: {choice.why}")
 
