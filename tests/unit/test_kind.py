@@ -143,10 +143,10 @@ def attached(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_docker_client_the_tests_of_its_parser_are_not_green_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are skipped on somebody's machine, and fail where nobody would notice."""
     monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.setenv("CI", "true")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
     with pytest.raises(pytest.fail.Exception, match="there is no docker client"):
         docker_client()
-    monkeypatch.delenv("CI")
+    monkeypatch.delenv("GITHUB_ACTIONS")
     with pytest.raises(pytest.skip.Exception, match="there is no docker client"):
         docker_client()
 

@@ -104,10 +104,10 @@ def test_without_actionlint_ci_is_not_green(monkeypatch):
         raise EnvironmentFailure("there is no go")
 
     monkeypatch.setattr(assets, "obtain", obtain)
-    monkeypatch.setenv("CI", "true")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
     with pytest.raises(pytest.fail.Exception, match="cannot be built: there is no go"):
         built()
-    monkeypatch.delenv("CI")
+    monkeypatch.delenv("GITHUB_ACTIONS")
     with pytest.raises(pytest.skip.Exception, match="cannot be built: there is no go"):
         built()
 
@@ -221,7 +221,7 @@ def test_tasks_run_what_is_there(tasks, tmp_path, monkeypatch):
     for name in tasks:
         given = {"k8s:investigate": ["reports/runs/one"], "k8s:e2e:cleanup": ["dev"]}.get(name, [])
         done = subprocess.run(
-            [TASK, "--dry", name, "--", *given], cwd=ROOT, capture_output=True, text=True, check=False
+            [TASK, "--color=false", "--dry", name, "--", *given], cwd=ROOT, capture_output=True, text=True, check=False
         )
         ran = re.findall(r"^task: \[\S+\] (.*)$", done.stderr, re.MULTILINE)
         assert ran, f"{name}: {done.stderr}"
@@ -239,7 +239,18 @@ def cleaned_up(root: Path, record: RunRecord | None, *given: str) -> str:
         directory = root / "reports" / "runs" / "one"
         directory.mkdir(parents=True)
         files.write_json(directory / MARKER, record)
-    argv = [TASK, "--dry", "--taskfile", ROOT / "Taskfile.yml", "--dir", root, "k8s:e2e:cleanup", "--", *given]
+    argv = [
+        TASK,
+        "--color=false",
+        "--dry",
+        "--taskfile",
+        ROOT / "Taskfile.yml",
+        "--dir",
+        root,
+        "k8s:e2e:cleanup",
+        "--",
+        *given,
+    ]
     said = subprocess.run(argv, cwd=root, capture_output=True, text=True, check=False).stderr
     ran: list[str] = re.findall(r"^task: \[\S+\] (.*)$", said, re.MULTILINE)
     return ran[0] if ran else said
