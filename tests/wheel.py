@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = (".", "operator", "services")
-QUICK = "not cluster and not browser and not mainjob and not soak and not tool"  # as in the launcher
+QUICK = "not cluster and not browser and not mainjob and not soak and not tool and not kill"  # as in the launcher
 NOTHING_LACKS, SOMETHING_LACKS = 0, 3  # what doctor exits with
 
 

@@ -3,7 +3,11 @@
 import socket
 from urllib.parse import urlsplit
 
+import pytest
+
 from .conftest import Platform, eventually, unique
+
+pytestmark = pytest.mark.kill
 
 
 def test_publication_survives_kill_9(platform: Platform) -> None:
