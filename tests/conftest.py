@@ -12,3 +12,14 @@ def _sigint_is_heard():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Tell each first failure: what passes at the second try is a defect all the same, of a test or of the product."""
+    failed_once = terminalreporter.stats.get("rerun", [])
+    if not failed_once:
+        return
+    terminalreporter.section("failed once and ran again", sep="=", yellow=True)
+    for report in failed_once:
+        terminalreporter.line(f"{report.nodeid} ({report.when})")
+        terminalreporter.line(report.longreprtext)
