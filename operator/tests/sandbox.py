@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,8 +159,8 @@ class Sandbox:
                 process.process.wait()
             process.client.close()
 
-    def start(self, **environ: str) -> OperatorProcess:
-        """Start an operator and wait until it is ready."""
+    def start(self, *, through: Sequence[str] = (), **environ: str) -> OperatorProcess:
+        """Start an operator and wait until it is ready; `through` is a command that ends by executing its arguments."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -176,7 +176,7 @@ class Sandbox:
             **environ,
         }
         with log.open("wb") as output:
-            command = [sys.executable, "-m", "turbo_operator"]
+            command = [*through, sys.executable, "-m", "turbo_operator"]
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
         client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
         running = OperatorProcess(process, port, log, client)

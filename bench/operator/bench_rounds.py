@@ -1,0 +1,275 @@
+"""One round: what is measured, and how."""
+
+import json
+import os
+import signal
+import statistics
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from k8s_e2e.cluster.local import cgroups, teardown
+from turbo_operator.core import names
+from turbo_operator.core.desired import Object, Options, Owner, desired
+from turbo_operator.core.fields import slim
+from turbo_operator.core.graph import Graph
+from turbo_operator.core.normalize import normalize
+from turbo_operator.core.plan import plan
+from turbo_operator.kube.client import APPLY, RESOURCES, KubeClient
+
+from bench_tables import Figures
+
+sys.path.append(str(Path(__file__).parents[2] / "operator" / "tests"))
+from sandbox import OperatorProcess, Sandbox, make_sandbox, wait  # noqa: E402 - the operator's own test namespace
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_THREADS = 16
+_CREATE_S = {1: 0.06, 10: 0.3, 100: 1.5, 300: 4.5, 1000: 16.0}
+
+
+class ApiServer:
+    """The kube-apiserver's process and its neighbours."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._pids: dict[str, int] = {}
+        for parent in teardown.processes(kubeconfig.parent):
+            for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+                command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0].decode()
+                self._pids[command.rsplit("/", 1)[-1]] = int(child)
+
+    def without_controllers(self) -> None:
+        """Stop kube-controller-manager: ReplicaSets and status updates are not what is measured."""
+        os.kill(self._pids["kube-controller-manager"], signal.SIGSTOP)
+
+    def cpu_s(self) -> float:
+        """CPU time that kube-apiserver has used, in seconds."""
+        fields = Path(f"/proc/{self._pids['kube-apiserver']}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+class Bench:
+    """One round against one API server, each measurement in a namespace of its own."""
+
+    def __init__(self, kubeconfig: Path, server: ApiServer, folder: Path, number: int) -> None:
+        self._kubeconfig = kubeconfig
+        self._server = server
+        self._folder = folder
+        self._number = number
+        self._made = 0
+
+    # -- what is measured ---------------------------------------------------------------------------------------
+
+    def create(self, size: int, figures: Figures) -> None:
+        """Make all objects of a new graph, beside the bare loop."""
+        sandbox = self._sandbox()
+        cpu_before = self._server.cpu_s()
+        bare_s = _bare_loop(sandbox.admin, size)
+        cpu_bare_s = self._server.cpu_s() - cpu_before
+        sandbox = self._sandbox()
+        with sandbox.operator() as operator:
+            cpu_before = self._server.cpu_s()
+            ours_s = _carried_out(sandbox, operator, _spec(size), writes=3 * size)
+            cpu_s = self._server.cpu_s() - cpu_before
+        figures.add(f"create N={size}: bare loop", bare_s, "s")
+        figures.add(f"create N={size}: operator", ours_s, "s", _CREATE_S.get(size))
+        if size > 1:  # below the clock's step
+            figures.add(f"create N={size}: operator / bare loop", ours_s / bare_s, "", 1.2)
+            figures.add(f"create N={size}: API server CPU a write, bare loop", cpu_bare_s * 1000 / (3 * size), "ms")
+            figures.add(f"create N={size}: API server CPU a write, operator", cpu_s * 1000 / (3 * size), "ms")
+
+    def touch(self, size: int, changed: int, figures: Figures) -> None:
+        """Change the configuration of some components of a graph that is carried out."""
+        sandbox = self._sandbox()
+        with sandbox.operator() as operator:
+            _carried_out(sandbox, operator, _spec(size), writes=3 * size)
+            _settled(operator)
+            before = len(operator.actions())
+            seconds = _carried_out(sandbox, operator, _spec(size, touched=changed), writes=2 * changed)
+            _settled(operator)
+            figures.add(f"touch {changed} of N={size}", seconds, "s", 0.3)
+            figures.add(f"touch {changed} of N={size}: writes", len(operator.actions()) - before, "", 2 * changed)
+
+    def restart(self, size: int, figures: Figures) -> None:
+        """Start over objects that are as they should be."""
+        sandbox = self._sandbox()
+        with sandbox.operator() as operator:
+            _carried_out(sandbox, operator, _spec(size), writes=3 * size)
+            _settled(operator)
+            operator.end()
+        versions = sandbox.versions()
+        began = time.monotonic()
+        with sandbox.operator() as operator:
+            wait("the first reconcile", lambda: operator.metric("turbo_operator_reconciles_total") >= 1)
+            figures.add(f"restart, N={size}, nothing changed", time.monotonic() - began, "s", 2.0)
+            _settled(operator)
+            changed = sum(sandbox.versions()[key] != version for key, version in versions.items())
+            figures.add(f"restart, N={size}: writes", len(operator.actions()) + changed, "", 0)
+
+    def memory_and_status(self, size: int, figures: Figures) -> None:
+        """Memory idle and with a large graph; answers about one environment while a large one is carried out."""
+        sandbox = self._sandbox()
+        with sandbox.operator() as operator:
+            time.sleep(1)
+            figures.add("RSS idle", _memory_mib(operator, "VmRSS"), "MiB", 75)
+            _carried_out(sandbox, operator, _spec(1, environment="small"), writes=3)
+            answers_s: list[float] = []
+            over = threading.Event()
+            asking = threading.Thread(target=_ask, args=(operator, over, answers_s))
+            asking.start()
+            _carried_out(sandbox, operator, _spec(size), writes=3 * size)
+            over.set()
+            asking.join()
+            p99_ms = 1000 * statistics.quantiles(answers_s, n=100)[98]
+            figures.add(f"GET /v1/status p99 while N={size} is made", p99_ms, "ms", 50)
+            _settled(operator)
+            figures.add(f"RSS N={size}", _memory_mib(operator, "VmRSS"), "MiB", 140)
+            figures.add(f"RSS N={size}, highest", _memory_mib(operator, "VmHWM"), "MiB", 140)
+        _plan(sandbox, size, figures)
+
+    def cold_start(self, figures: Figures) -> None:
+        """From the start of the process to `/readyz`, at one CPU and at 200m."""
+        for millicores, target_s in ((1000, 2.0), (200, 6.0)):
+            sandbox = self._sandbox()
+            with _cpu_limit(millicores) as group:
+                began = time.monotonic()
+                join = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs")]
+                process = sandbox.start(through=join)
+                seconds = time.monotonic() - began
+                process.end(signal.SIGKILL)
+                process.client.close()
+            figures.add(f"cold start to ready at {millicores}m CPU", seconds, "s", target_s)
+
+    def _sandbox(self) -> Sandbox:
+        self._made += 1
+        name = f"bench-{self._number}-{self._made}"
+        folder = self._folder / name
+        folder.mkdir()
+        return make_sandbox(self._kubeconfig, name, folder)
+
+
+def _spec(size: int, *, touched: int = 0, environment: str = "bench") -> dict[str, Any]:
+    components = [
+        {
+            "packageName": f"{environment}-{number:04}",
+            "packageVersion": "1.0.0",
+            "kind": "rest-service",
+            "artifactHash": f"sha256:{number:064x}",
+            "runtime": {"replicas": 0, "env": {"GREETING": "hello" if number >= touched else "changed"}},
+        }
+        for number in range(size)
+    ]
+    return {"environmentId": environment, "buildId": "1", "rootPackage": f"{environment}-0000", "components": components}
+
+
+def _wanted(size: int, owner: Owner) -> tuple[Graph, tuple[Object, ...]]:
+    graph = normalize(_spec(size))
+    assert isinstance(graph, Graph)
+    return graph, desired(graph, owner, Options())
+
+
+def _bare_loop(client: KubeClient, size: int) -> float:
+    """Seconds that 16 threads take for the applies of a new graph."""
+    _, objects = _wanted(size, Owner("bench", "00000000-0000-0000-0000-000000000000"))
+    query = {"fieldManager": names.MANAGER, "force": "true"}
+
+    def apply(obj: Object) -> None:
+        path = client.path(obj["kind"], obj["metadata"]["name"])
+        client.request("PATCH", path, query=query, body=obj, content_type=APPLY)
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(apply, objects))
+    return time.monotonic() - began
+
+
+def _carried_out(sandbox: Sandbox, operator: OperatorProcess, spec: dict[str, Any], *, writes: int) -> float:
+    """Apply a graph; seconds from the request to the acknowledgement of its last write, as the action log dates it."""
+    before = operator.log.stat().st_size
+    began = time.time()
+    sandbox.apply(spec)
+    found: list[dict[str, Any]] = []
+    rest = ""
+    deadline = time.monotonic() + 120
+    with operator.log.open() as log:
+        log.seek(before)
+        while len(found) < writes:
+            assert time.monotonic() < deadline, f"{len(found)} of {writes} writes after 120 s"
+            rest += log.read()
+            *lines, rest = rest.split("\n")
+            actions = [line for line in map(json.loads, lines) if line.get("event") == "operator.action"]
+            assert all(action["outcome"] == "ok" for action in actions), actions
+            found += actions
+            time.sleep(0.1 if writes > 100 else 0.005)  # noqa: PLR2004 - the reader must not take the operator's CPU
+    return max(datetime.fromisoformat(action["time"]).timestamp() for action in found) - began
+
+
+def _settled(operator: OperatorProcess) -> None:
+    """Wait until status writes and the last looks are over: one second without a reconcile."""
+
+    def looks() -> float:
+        return operator.metric("turbo_operator_reconciles_total") + operator.metric("turbo_operator_status_writes_total")
+
+    before = -1.0
+    while (now := looks()) != before:
+        before = now
+        time.sleep(1)
+
+
+def _ask(operator: OperatorProcess, over: threading.Event, answers_s: list[float]) -> None:
+    while not over.wait(0.02):
+        began = time.monotonic()
+        assert operator.get("/v1/status/small") is not None
+        answers_s.append(time.monotonic() - began)
+
+
+def _plan(sandbox: Sandbox, size: int, figures: Figures) -> None:
+    """The plan alone: of a graph of which nothing is there, and of one where nothing is to be done."""
+    graph_object = sandbox.get(names.GRAPH_KIND, "bench")
+    assert graph_object is not None
+    owner = Owner("bench", graph_object["metadata"]["uid"])
+    graph, wanted = _wanted(size, owner)
+    began = time.perf_counter()
+    assert len(plan(graph, wanted, {}, owner)) == 3 * size
+    figures.add(f"plan N={size}, all to be made", 1000 * (time.perf_counter() - began), "ms", 150)
+    observed = {
+        (kind, obj["metadata"]["name"]): {**slim(obj), "kind": kind, "apiVersion": RESOURCES[kind][0]}
+        for kind in names.KIND_ORDER
+        for obj in sandbox.list(kind)
+    }
+    began = time.perf_counter()
+    mine = {key: obj for key, obj in observed.items() if not key[1].endswith("small-0000")}
+    assert plan(graph, wanted, mine, owner) == ()
+    figures.add(f"plan N={size}, nothing to be done", 1000 * (time.perf_counter() - began), "ms", 150)
+
+
+def _memory_mib(operator: OperatorProcess, field: str) -> float:
+    for line in Path(f"/proc/{operator.process.pid}/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) / 1024
+    raise LookupError(field)
+
+
+@contextmanager
+def _cpu_limit(millicores: int) -> Iterator[Path]:
+    """A control group (version 1 or 2) with a CPU quota."""
+    first, second = cgroups.hierarchies()
+    root = next((path for path in first if "cpu" in path.name.split(",")), None)
+    home = root or second
+    assert home is not None, "no control groups here"
+    group = home / f"bench-operator-{os.getpid()}"
+    group.mkdir()
+    try:
+        if root is not None:
+            (group / "cpu.cfs_period_us").write_text("100000")
+            (group / "cpu.cfs_quota_us").write_text(str(millicores * 100))
+        else:
+            (group / "cpu.max").write_text(f"{millicores * 100} 100000")
+        yield group
+    finally:
+        group.rmdir()
