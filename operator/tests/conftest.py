@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from k8s_e2e.cluster.local import teardown
 from k8s_e2e.cluster.local.provider import LocalProvider
@@ -15,6 +15,14 @@ from k8s_e2e.cluster.providers import can_run_local
 from k8s_e2e.model.settings import Settings
 
 settings.register_profile("operator", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(  # for `task mutants`: the same few examples each time, and no search for a smaller one
+    "mutants",
+    settings.get_profile("operator"),
+    max_examples=15,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+)
 settings.load_profile("operator")
 
 
