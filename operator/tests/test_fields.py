@@ -1,14 +1,16 @@
 """Which fields differ, and whose they are."""
 
 import copy
+import json
 from typing import Any
 
+import pytest
 from specs import OPTIONS, OWNER, component, converge, graph_of, spec
 
 from turbo_operator.applier import NoopApplier
 from turbo_operator.core import names
 from turbo_operator.core.desired import desired
-from turbo_operator.core.fields import applied_fields, differences, slim
+from turbo_operator.core.fields import OWNED_FIELDS, applied_fields, differences, owned_fields, slim
 
 
 def test_r19_a_field_edited_by_hand_is_found_and_foreign_fields_are_left_alone() -> None:
@@ -67,3 +69,172 @@ def test_differences_reads_the_servers_form() -> None:
     found = differences(wanted, slim(obj))
     assert "spec.template.spec.containers[users].image" in found
     assert any(path.startswith("spec.template.spec.containers[users].ports[") for path in found)
+
+
+def _observed(owned: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"metadata": {OWNED_FIELDS: json.dumps(owned, sort_keys=True)}, **fields}
+
+
+def test_slim_keeps_of_managed_fields_what_we_applied() -> None:
+    """Entries of others, of updates and of the status go; ours is kept as text; the object given stays as it was."""
+    ours = {"manager": names.MANAGER, "operation": "Apply", "fieldsV1": {"f:b": {}, "f:a": {"f:c": {}}}}
+    obj = {
+        "kind": "Service",
+        "metadata": {
+            "name": "svc-a",
+            "selfLink": "/x",
+            "managedFields": [
+                ours,
+                {"manager": "kubectl", "operation": "Apply", "fieldsV1": {"f:x": {}}},
+                {"manager": names.MANAGER, "operation": "Update", "fieldsV1": {"f:y": {}}},
+                {"manager": names.MANAGER, "operation": "Apply", "subresource": "status", "fieldsV1": {"f:z": {}}},
+            ],
+        },
+        "spec": {"a": 1},
+    }
+    before = copy.deepcopy(obj)
+    kept = {"name": "svc-a", OWNED_FIELDS: '{"f:a":{"f:c":{}},"f:b":{}}'}
+    assert slim(obj) == {"kind": "Service", "metadata": kept, "spec": {"a": 1}}
+    assert obj == before
+    assert owned_fields(slim(obj)) == ours["fieldsV1"]
+
+
+def test_what_was_never_applied_owns_nothing() -> None:
+    """An object without managed fields, or with an empty entry of ours, is one of which no field is ours."""
+    for metadata in (
+        {},
+        {"managedFields": None},
+        {"managedFields": [{"manager": names.MANAGER, "operation": "Apply"}]},
+    ):
+        obj = slim({"metadata": metadata, "a": 1})
+        assert owned_fields(obj) == {}
+        assert differences({"a": 1}, obj) == ("a",)
+    assert OWNED_FIELDS not in slim({"metadata": {}})["metadata"]
+
+
+def test_the_tree_of_dev_mode_goes_down_to_every_leaf() -> None:
+    """Maps are branches; values, lists and empty maps are leaves."""
+    wanted = {"a": {"b": {"c": 1}, "d": [{"e": 1}]}, "f": {}, "g": "x"}
+    assert applied_fields(wanted) == {"f:a": {"f:b": {"f:c": {}}, "f:d": {}}, "f:f": {}, "f:g": {}}
+
+
+_ITEM = {".": {}, "f:name": {}, "f:port": {}}
+_A, _B = 'k:{"name":"a"}', 'k:{"name":"b"}'
+_FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
+    "equal": ({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 2}}, {"f:a": {}, "f:b": {"f:c": {}}}, ()),
+    "another value": ({"b": {"c": 2}}, {"b": {"c": 3}}, {"f:b": {"f:c": {}}}, ("b.c",)),
+    "a field that is not there": ({"a": 1, "b": {"c": 2}}, {"b": {}}, {"f:a": {}, "f:b": {"f:c": {}}}, ("a", "b.c")),
+    "an equal field that we do not own": (
+        {"b": {"c": 2, "d": 3}},
+        {"b": {"c": 2, "d": 3}},
+        {"f:b": {"f:d": {}}},
+        ("b.c",),
+    ),
+    "fields that we own and no longer want": (
+        {"b": {"c": 2}},
+        {"b": {"c": 2, "d": 3}, "e": 4},
+        {"f:b": {".": {}, "f:c": {}, "f:d": {}}, "f:e": {}},
+        ("b.d", "e"),
+    ),
+    "fields of others": ({"b": {"c": 2}}, {"b": {"c": 2, "d": 3}, "e": 4}, {"f:b": {"f:c": {}}}, ()),
+    "what names the object": (
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "uid": "x"}},
+        {},
+        {"f:metadata": {}},
+        ("metadata",),
+    ),
+    "a map in place of a value": ({"a": {"b": 1}}, {"a": 1}, {"f:a": {"f:b": {}}}, ("a",)),
+    "a value in place of a map": ({"a": 1}, {"a": {"b": 1}}, {"f:a": {"f:b": {}}}, ("a",)),
+    "an atomic map": ({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}, {"f:a": {}}, ("a",)),
+    "an atomic map with defaults further down": (
+        {"a": {"b": {"c": 1}}},
+        {"a": {"b": {"c": 1, "default": 2}}},
+        {"f:a": {}},
+        (),
+    ),
+    "an atomic map with another value further down": (
+        {"a": {"b": {"c": 1}}},
+        {"a": {"b": {"c": 2}}},
+        {"f:a": {}},
+        ("a",),
+    ),
+    "an atomic map that lacks a key further down": ({"a": {"b": {"c": 1}}}, {"a": {"b": {}}}, {"f:a": {}}, ("a",)),
+    "an atomic list with defaults in its items": (
+        {"a": [1, {"b": {"c": 1}}]},
+        {"a": [1, {"b": {"c": 1, "d": 2}, "default": 2}]},
+        {"f:a": {}},
+        (),
+    ),
+    "an atomic list with another item": ({"a": [{"b": 1}, {"b": 2}]}, {"a": [{"b": 1}, {"b": 3}]}, {"f:a": {}}, ("a",)),
+    "an atomic list of another length": ({"a": [1]}, {"a": [1, 2]}, {"f:a": {}}, ("a",)),
+    "a value in place of an atomic list": ({"a": [1]}, {"a": 1}, {"f:a": {}}, ("a",)),
+    "a value in place of an atomic map": ({"a": {"b": 1}}, {"a": 1}, {"f:a": {}}, ("a",)),
+    "a quantity spelled otherwise": (
+        {"c": {"resources": {"cpu": "0.5"}}},
+        {"c": {"resources": {"cpu": "500m"}}},
+        {"f:c": {"f:resources": {"f:cpu": {}}}},
+        (),
+    ),
+    "another quantity": (
+        {"c": {"resources": {"cpu": "0.5"}}},
+        {"c": {"resources": {"cpu": "501m"}}},
+        {"f:c": {"f:resources": {"f:cpu": {}}}},
+        ("c.resources.cpu",),
+    ),
+    "what only looks like a quantity": (
+        {"data": {"A": "0.5"}},
+        {"data": {"A": "500m"}},
+        {"f:data": {"f:A": {}}},
+        ("data.A",),
+    ),
+    "a keyed list in another order, with an item of others": (
+        {"ports": [{"name": "a", "port": 1}, {"name": "b", "port": 2}]},
+        {"ports": [{"name": "x"}, {"name": "b", "port": 2, "default": 3}, {"name": "a", "port": 1}]},
+        {"f:ports": {".": {}, _A: _ITEM, _B: _ITEM}},
+        (),
+    ),
+    "an item that differs": (
+        {"ports": [{"name": "a", "port": 1}, {"name": "b", "port": 2}]},
+        {"ports": [{"name": "a", "port": 1}, {"name": "b", "port": 3}]},
+        {"f:ports": {_A: _ITEM, _B: _ITEM}},
+        ("ports[b].port",),
+    ),
+    "an item that is gone, before one that is there": (
+        {"ports": [{"name": "a", "port": 1}, {"name": "b", "port": 2}]},
+        {"ports": [{"name": "b", "port": 2}]},
+        {"f:ports": {_A: _ITEM, _B: _ITEM}},
+        ("ports[a]",),
+    ),
+    "an item that we own and no longer want, before one that differs": (
+        {"ports": [{"name": "b", "port": 2}]},
+        {"ports": [{"name": "a", "port": 1}, {"name": "b", "port": 3}]},
+        {"f:ports": {_A: _ITEM, _B: _ITEM}},
+        ("ports[a]", "ports[b].port"),
+    ),
+    "items of which none is ours": (
+        {"ports": [{"name": "a", "port": 1}, {"port": 2}, 3]},
+        {"ports": [{"name": "a", "port": 1}, {"port": 2}, 3]},
+        {"f:ports": {".": {}}},
+        ("ports[1]", "ports[2]", "ports[a]"),
+    ),
+    "a keyed list of which nothing is left": (
+        {"ports": [{"name": "a", "port": 1}]},
+        {"ports": None},
+        {"f:ports": {_A: _ITEM}},
+        ("ports[a]",),
+    ),
+    "an item of two keys": (
+        {"ports": [{"port": 80, "protocol": "TCP", "name": "a"}]},
+        {"ports": [{"port": 80, "protocol": "UDP", "name": "a"}, {"port": 80, "protocol": "TCP", "name": "b"}]},
+        {"f:ports": {'k:{"port":80,"protocol":"TCP"}': {"f:name": {}, "f:port": {}, "f:protocol": {}}}},
+        ("ports[80,TCP].name",),
+    ),
+}
+
+
+@pytest.mark.parametrize(("wanted", "present", "owned", "expected"), _FIELDS.values(), ids=_FIELDS.keys())
+def test_r09_r19_which_fields_an_apply_would_change(
+    wanted: dict[str, Any], present: dict[str, Any], owned: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    """A field is changed if its value differs, if it is not ours yet, or if it is ours and no longer wanted."""
+    assert differences(wanted, _observed(owned, **present)) == expected

@@ -1,8 +1,10 @@
 """The plan: what is written, what is waited for, and what is left alone."""
 
+import copy
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from specs import OPTIONS, OWNER, component, contents, converge, graph_of, spec, valid_specs
@@ -10,7 +12,8 @@ from specs import OPTIONS, OWNER, component, contents, converge, graph_of, spec,
 from turbo_operator.applier import NoopApplier
 from turbo_operator.core import names
 from turbo_operator.core.desired import Owner, desired
-from turbo_operator.core.plan import encode, plan
+from turbo_operator.core.fields import OWNED_FIELDS, applied_fields
+from turbo_operator.core.plan import Action, belongs_to, encode, plan, without_body
 
 
 @given(valid_specs())
@@ -174,3 +177,202 @@ def test_an_object_stripped_of_labels_and_owner_is_still_known_by_who_applied_it
     metadata = applier.objects["ConfigMap", "cm-users"]["metadata"]
     del metadata["labels"], metadata["ownerReferences"], metadata["ownedFields"]
     assert [(a.verb, a.name) for a in converge(applier, value)] == [("Conflict", "cm-users")]
+
+
+def _maps(*objects: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {("ConfigMap", obj["metadata"]["name"]): obj for obj in objects}
+
+
+def _config_map(**metadata: Any) -> dict[str, Any]:
+    return {"kind": "ConfigMap", "metadata": {"name": "cm-users", "uid": "u1", **metadata}}
+
+
+_OURS = {names.LABEL_MANAGED_BY: names.MANAGER, names.LABEL_ENVIRONMENT: "env-1"}
+
+
+def _graph_owner(**changed: Any) -> dict[str, Any]:
+    owner = {"apiVersion": "turboengine.io/v1", "kind": "APIGraph", "name": "env-1", "uid": "uid-1", "controller": True}
+    return {**owner, **changed}
+
+
+_BOSS = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "boss", "uid": "u", "controller": True}
+_BELONGS = {
+    "its graph owns it, whatever its labels": (True, {"ownerReferences": [_graph_owner()]}),
+    "its graph owns it and somebody else controls it": (
+        True,
+        {"ownerReferences": [_BOSS, _graph_owner(controller=False)], "labels": _OURS},
+    ),
+    "owned by the graph of this name that was there before": (
+        True,
+        {"ownerReferences": [_graph_owner(uid="old")], "labels": _OURS},
+    ),
+    "so, without the labels": (False, {"ownerReferences": [_graph_owner(uid="old")], OWNED_FIELDS: "{}"}),
+    "so, and somebody else controls it now": (
+        False,
+        {"ownerReferences": [_graph_owner(uid="old", controller=False), _BOSS], "labels": _OURS},
+    ),
+    "owned by another graph": (
+        False,
+        {"ownerReferences": [_graph_owner(name="env-2", uid="uid-2")], "labels": _OURS, OWNED_FIELDS: "{}"},
+    ),
+    "owned, not controlled, by another graph": (
+        False,
+        {"ownerReferences": [_graph_owner(name="env-2", uid="uid-2", controller=False)], "labels": _OURS},
+    ),
+    "controlled by an APIGraph of another API": (
+        False,
+        {"ownerReferences": [_graph_owner(apiVersion="example.com/v1")], "labels": _OURS},
+    ),
+    "owned by a kind of another name in our API": (
+        False,
+        {"ownerReferences": [_graph_owner(kind="Other")], "labels": _OURS},
+    ),
+    "labelled as ours and owned by nobody": (True, {"ownerReferences": None, "labels": _OURS}),
+    "labelled as ours and owned, not controlled, by somebody": (
+        True,
+        {"ownerReferences": [{**_BOSS, "controller": False}], "labels": _OURS},
+    ),
+    "labelled as another environment's": (False, {"labels": {**_OURS, names.LABEL_ENVIRONMENT: "env-2"}}),
+    "labelled as somebody else's": (False, {"labels": {**_OURS, names.LABEL_MANAGED_BY: "helm"}, OWNED_FIELDS: "{}"}),
+    "stripped of all but our own writing": (True, {"labels": None, OWNED_FIELDS: "{}"}),
+    "of nobody": (False, {}),
+}
+
+
+@pytest.mark.parametrize(("ours", "metadata"), _BELONGS.values(), ids=_BELONGS.keys())
+def test_r14_what_may_be_changed_for_a_graph(ours: bool, metadata: dict[str, Any]) -> None:
+    """The graph's own objects, orphans of one of its name, and what we wrote and nobody claims; nothing else."""
+    assert belongs_to(_config_map(**metadata), OWNER) is ours
+
+
+_UNWANTED = {
+    "owned by the graph": (True, {"ownerReferences": [_graph_owner()]}),
+    "labelled and written by us": (True, {"labels": _OURS, OWNED_FIELDS: "{}"}),
+    "labelled like ours but never written by us": (False, {"labels": _OURS}),
+    "written by us for another environment": (
+        False,
+        {"labels": {**_OURS, names.LABEL_ENVIRONMENT: "env-2"}, OWNED_FIELDS: "{}"},
+    ),
+    "on its way out": (False, {"ownerReferences": [_graph_owner()], "deletionTimestamp": "2026-01-01T00:00:00Z"}),
+}
+
+
+@pytest.mark.parametrize(("deleted", "metadata"), _UNWANTED.values(), ids=_UNWANTED.keys())
+def test_r14_what_is_deleted_when_nobody_wants_it(deleted: bool, metadata: dict[str, Any]) -> None:
+    """Only what the graph owns, or what is labelled so and was written by us, is deleted, by its uid and once."""
+    observed = _maps(_config_map(**metadata))
+    expected = (Action("Delete", "ConfigMap", "cm-users", "", "no longer in the graph", uid="u1"),) if deleted else ()
+    assert plan(graph_of(spec()), (), observed, OWNER) == expected
+
+
+def test_what_is_left_alone_hides_nothing_behind_it() -> None:
+    """An object that is kept does not keep a later one that has to go."""
+    applier = NoopApplier()
+    converge(applier, spec(component("a"), component("b"), component("c")))
+    for kind, prefix in names.PREFIXES.items():
+        applier.objects[kind, f"{prefix}b"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    actions = converge(applier, spec(component("a")))
+    assert [(a.verb, a.name, a.component) for a in actions] == [
+        ("Delete", "deploy-c", "c"),
+        ("Delete", "svc-c", "c"),
+        ("Delete", "cm-c", "c"),
+    ]
+
+
+def test_r08_an_object_on_its_way_out_is_waited_for() -> None:
+    """A wanted object with a deletion timestamp is neither written nor made anew until it is gone."""
+    applier = NoopApplier()
+    value = spec(component())
+    converge(applier, value)
+    service = applier.objects["Service", "svc-users"]
+    service["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    service["spec"]["type"] = "NodePort"
+    assert converge(applier, value) == ()
+
+
+def test_an_action_says_what_is_written_and_why() -> None:
+    """Create and Update carry the whole object, an Update its fields, Update and Delete the uid they are meant for."""
+    graph = graph_of(spec(component(), component("sick", replicas=-1)))
+    config_map, service, deployment = desired(graph, OWNER, OPTIONS)
+    drifted = copy.deepcopy(deployment)
+    drifted["spec"]["replicas"] = 5
+    drifted["metadata"] |= {"uid": "d1", OWNED_FIELDS: json.dumps(applied_fields(deployment))}
+    observed = {("Service", "svc-users"): {"kind": "Service", "metadata": {"name": "svc-users", "uid": "s1"}}}
+    observed["Deployment", "deploy-users"] = drifted
+    reason = "runtime.replicas: must be 0 to 1000, is -1"
+    refused = Action("Refuse", "APIGraph", "sick", "sick", reason)
+    held = "exists and belongs to nobody known to turbo-engine-operator"
+    conflict = Action("Conflict", "Service", "svc-users", "users", held)
+    change = ("spec.replicas",)
+    update = Action(
+        "Update", "Deployment", "deploy-users", "users", "differs from the graph", change, deployment, uid="d1"
+    )
+    assert plan(graph, (config_map, service, deployment), observed, OWNER) == (refused, conflict, update)
+    create = Action("Create", "ConfigMap", "cm-users", "users", "missing", body=config_map)
+    assert plan(graph, (config_map,), {}, OWNER) == (refused, create)
+    assert [a.writes for a in (refused, conflict, create, update)] == [False, False, True, True]
+    assert without_body(update) == Action(
+        "Update", "Deployment", "deploy-users", "users", "differs from the graph", change, uid="d1"
+    )
+
+
+def test_r13_a_replacement_names_the_field_that_cannot_be_changed() -> None:
+    """Who reads the actions sees which immutable field made a delete out of an update."""
+    wanted = desired(graph_of(spec(component(env={"A": "1"}))), OWNER, OPTIONS)
+    config_map, _, deployment = (copy.deepcopy(obj) for obj in wanted)
+    config_map["data"]["A"] = "0"
+    deployment["spec"]["selector"]["matchLabels"]["extra"] = "x"
+    for obj, uid in ((config_map, "c1"), (deployment, "d1")):
+        obj["metadata"] |= {"uid": uid, OWNED_FIELDS: json.dumps(applied_fields(obj))}
+    config_map["immutable"] = True
+    observed = {("ConfigMap", "cm-users"): config_map, ("Deployment", "deploy-users"): deployment}
+    extra = ("spec.selector.matchLabels.extra",)
+    cannot = "cannot be changed"
+    assert plan(graph_of(spec()), (wanted[0], wanted[2]), observed, OWNER) == (
+        Action("Delete", "Deployment", "deploy-users", "users", f"replaced: spec.selector {cannot}", extra, uid="d1"),
+        Action(
+            "Delete",
+            "ConfigMap",
+            "cm-users",
+            "users",
+            f"replaced: data of an immutable ConfigMap {cannot}",
+            ("data.A",),
+            uid="c1",
+        ),
+    )
+    config_map["data"]["A"] = "1"
+    config_map["metadata"]["labels"]["turboengine.io/kind"] = "changed"
+    del deployment["spec"]
+    replaced, updated = sorted(plan(graph_of(spec()), (wanted[0], wanted[2]), observed, OWNER), key=lambda a: a.verb)
+    assert (updated.verb, updated.kind) == ("Update", "ConfigMap")
+    assert (replaced.verb, replaced.kind) == ("Delete", "Deployment")
+
+
+_HOLDERS = {
+    "ReplicaSet boss": {"ownerReferences": [{"kind": "Node", "name": "n"}, _BOSS], "labels": {**_OURS}},
+    "environment env-2": {"ownerReferences": None, "labels": {names.LABEL_ENVIRONMENT: "env-2"}},
+    "nobody known to turbo-engine-operator": {"labels": None},
+}
+
+
+@pytest.mark.parametrize(("holder", "metadata"), _HOLDERS.items(), ids=_HOLDERS.keys())
+def test_r14_a_conflict_names_who_holds_the_name(holder: str, metadata: dict[str, Any]) -> None:
+    """The reason of a conflict is the controller, else the environment, of the object that is in the way."""
+    graph = graph_of(spec(component()))
+    wanted = desired(graph, OWNER, OPTIONS)[:1]
+    expected = Action("Conflict", "ConfigMap", "cm-users", "users", f"exists and belongs to {holder}")
+    assert plan(graph, wanted, _maps(_config_map(**metadata)), OWNER) == (expected,)
+
+
+def test_r25_the_bytes_of_a_plan_hold_all_of_it() -> None:
+    """Two plans have equal bytes only if nothing in them differs; the form is compact JSON with sorted keys, UTF-8."""
+    action = Action("Update", "ConfigMap", "cm-a", "a", "wächst", ("data.A",), {"data": {"B": "2", "A": "1"}}, "u1")
+    assert (
+        encode((action, Action("Refuse", "APIGraph", "b", "b", "bad")))
+        == (
+            '[{"action":"Update","body":{"data":{"A":"1","B":"2"}},"component":"a","fields":["data.A"],'
+            '"kind":"ConfigMap","name":"cm-a","reason":"wächst","uid":"u1"},'
+            '{"action":"Refuse","body":null,"component":"b","fields":[],'
+            '"kind":"APIGraph","name":"b","reason":"bad","uid":null}]'
+        ).encode()
+    )
