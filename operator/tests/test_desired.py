@@ -1,13 +1,15 @@
 """The objects of a graph, as they are sent."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from specs import OPTIONS, OWNER, component, graph_of, spec
 
 from turbo_operator.core import names
-from turbo_operator.core.desired import Options, desired, key_of
+from turbo_operator.core.desired import Options, desired, key_of, object_keys, ports
 from turbo_operator.core.gateway_config import gateway_config
 
 _VISIBLE = [
@@ -84,3 +86,63 @@ def test_pods_are_locked_down() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert pod["containers"][0]["image"] == "registry.k8s.io/pause:3.9"
+
+
+def test_the_manifests_of_a_component_that_says_all_there_is_to_say() -> None:
+    """The objects are those of manifests.yaml, to the last field, name and hash."""
+    golden = yaml.safe_load(Path(__file__).with_name("manifests.yaml").read_text())
+    assert list(desired(graph_of(golden["spec"]), OWNER, OPTIONS)) == golden["objects"]
+
+
+def test_a_port_that_only_a_route_to_another_names_is_not_opened() -> None:
+    """A component listens where routes lead to it, not where they lead to others."""
+    routes = [{"path": "/", "targetComponent": "b", "targetPort": 99}]
+    graph = graph_of(spec(component("a"), component("b"), ingress={"routes": routes}))
+    assert [ports(graph, each) for each in graph.components] == [(8080,), (8080, 99)]
+
+
+def test_a_component_that_says_nothing_gets_nothing_more() -> None:
+    """Without environment, resources, probes or kind the objects have no such keys, and port 8080 is the only one."""
+    bare = {"packageName": "users", "packageVersion": "1", "artifactHash": "sha256:aa"}
+    config_map, service, deployment = desired(graph_of(spec(bare)), OWNER, OPTIONS)
+    assert config_map.keys() == {"apiVersion", "kind", "metadata"}
+    assert names.LABEL_KIND not in config_map["metadata"]["labels"]
+    assert [port["port"] for port in service["spec"]["ports"]] == [8080]
+    assert deployment["spec"]["replicas"] == 1
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert container.keys() == {"name", "image", "imagePullPolicy", "ports", "envFrom", "securityContext"}
+
+
+def test_only_the_amounts_that_are_given_are_sent() -> None:
+    """Requests without limits are requests alone."""
+    value = spec(component(resources={"requests": {"cpu": "10m"}}))
+    container = desired(graph_of(value), OWNER, OPTIONS)[2]["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"] == {"requests": {"cpu": "10m"}}
+
+
+def test_a_probe_goes_to_the_components_port_unless_it_names_one() -> None:
+    """A probe path alone asks at the port where the component listens."""
+    value = spec(component(port=81, annotations={names.ANNOTATION_PROBE_PATH: "/x"}))
+    container = desired(graph_of(value), OWNER, OPTIONS)[2]["spec"]["template"]["spec"]["containers"][0]
+    assert container["readinessProbe"]["httpGet"] == {"path": "/x", "port": 81, "scheme": "HTTP"}
+
+
+def test_the_stub_image_runs_what_names_no_image() -> None:
+    """STUB_IMAGE stands in for packages without an image, and for no others."""
+    graph = graph_of(spec(component("a"), component("b", image="b:1")))
+    deployments = desired(graph, OWNER, Options(stub_image="stub:1"))[4:]
+    assert [d["spec"]["template"]["spec"]["containers"][0]["image"] for d in deployments] == ["stub:1", "b:1"]
+
+
+def test_objects_stand_by_kind_then_by_name() -> None:
+    """ConfigMaps come first, then Services, then Deployments, whatever the order of the names."""
+    made = [key_of(obj) for obj in desired(graph_of(spec(component("b"), component("a"))), OWNER, OPTIONS)]
+    assert made == [
+        ("ConfigMap", "cm-a"),
+        ("ConfigMap", "cm-b"),
+        ("Service", "svc-a"),
+        ("Service", "svc-b"),
+        ("Deployment", "deploy-a"),
+        ("Deployment", "deploy-b"),
+    ]
+    assert object_keys("a") == (("ConfigMap", "cm-a"), ("Service", "svc-a"), ("Deployment", "deploy-a"))

@@ -118,7 +118,7 @@ def test_the_tree_of_dev_mode_goes_down_to_every_leaf() -> None:
     assert applied_fields(wanted) == {"f:a": {"f:b": {"f:c": {}}, "f:d": {}}, "f:f": {}, "f:g": {}}
 
 
-_ITEM = {".": {}, "f:name": {}, "f:port": {}}
+_ITEM: dict[str, Any] = {".": {}, "f:name": {}, "f:port": {}}
 _A, _B = 'k:{"name":"a"}', 'k:{"name":"b"}'
 _FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
     "equal": ({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 2}}, {"f:a": {}, "f:b": {"f:c": {}}}, ()),
