@@ -246,20 +246,25 @@ def test_r14_what_may_be_changed_for_a_graph(ours: bool, metadata: dict[str, Any
 
 
 _UNWANTED = {
-    "owned by the graph": (True, {"ownerReferences": [_graph_owner()]}),
+    "owned by the graph and written by us": (True, {"ownerReferences": [_graph_owner()], OWNED_FIELDS: "{}"}),
+    "owned by the graph but never written by us": (False, {"ownerReferences": [_graph_owner(controller=False)]}),
+    "copied by hand from one of ours": (False, {"ownerReferences": [_graph_owner()], "labels": _OURS}),
     "labelled and written by us": (True, {"labels": _OURS, OWNED_FIELDS: "{}"}),
     "labelled like ours but never written by us": (False, {"labels": _OURS}),
     "written by us for another environment": (
         False,
         {"labels": {**_OURS, names.LABEL_ENVIRONMENT: "env-2"}, OWNED_FIELDS: "{}"},
     ),
-    "on its way out": (False, {"ownerReferences": [_graph_owner()], "deletionTimestamp": "2026-01-01T00:00:00Z"}),
+    "on its way out": (
+        False,
+        {"ownerReferences": [_graph_owner()], OWNED_FIELDS: "{}", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+    ),
 }
 
 
 @pytest.mark.parametrize(("deleted", "metadata"), _UNWANTED.values(), ids=_UNWANTED.keys())
 def test_r14_what_is_deleted_when_nobody_wants_it(deleted: bool, metadata: dict[str, Any]) -> None:
-    """Only what the graph owns, or what is labelled so and was written by us, is deleted, by its uid and once."""
+    """Only what was written by us and is the graph's by owner or label is deleted, by its uid and once."""
     observed = _maps(_config_map(**metadata))
     expected = (Action("Delete", "ConfigMap", "cm-users", "", "no longer in the graph", uid="u1"),) if deleted else ()
     assert plan(graph_of(spec()), (), observed, OWNER) == expected

@@ -135,8 +135,11 @@ def belongs_to(obj: Mapping[str, Any], owner: Owner) -> bool:
 
 
 def _made_for(obj: Mapping[str, Any], owner: Owner) -> bool:
-    """Whether an object nobody wants any more may be deleted: its owner says so, or labels and our own writing."""
-    return owner_uid(obj) == owner.uid or (OWNED_FIELDS in obj["metadata"] and belongs_to(obj, owner))
+    """Whether an object nobody wants any more may be deleted: the operator wrote it, and it is the graph's.
+
+    An owner alone is no proof: people own things by the graph, or copy its objects, to keep notes or a backup.
+    """
+    return OWNED_FIELDS in obj["metadata"] and belongs_to(obj, owner)
 
 
 def being_deleted(obj: Mapping[str, Any]) -> bool:
