@@ -3,6 +3,7 @@
 It has threads of its own, so that reading a status never waits for writes, and a long apply shows its progress.
 """
 
+import itertools
 import json
 import logging
 import threading
@@ -46,6 +47,8 @@ class Snapshot:
     """As written to the APIGraph."""
     planned: bool = True
     """Whether it rests on a comparison of this generation with the cluster, made by this process."""
+    ticket: int = 0
+    """Grows with the time its computation began: one that began earlier never takes the place of a later one."""
 
     @cached_property
     def encoded(self) -> bytes:
@@ -76,6 +79,7 @@ class StatusKeeper:
         self._queue = WorkQueue("status")
         self._lock = threading.Lock()
         self._snapshots: dict[str, Snapshot] = {}
+        self._tickets = itertools.count(1)
         self._written: dict[str, tuple[float, Mapping[str, Any], Any]] = {}
         self._threads = [threading.Thread(target=self._work, name=f"status-{n}", daemon=True) for n in range(threads)]
 
@@ -162,6 +166,7 @@ class StatusKeeper:
 
     def compute(self, name: str) -> Snapshot | None:
         """Compute and publish the status of one graph now; None if it does not exist."""
+        ticket = next(self._tickets)
         obj = self._graphs.get(name)
         with self._lock:
             before = self._snapshots.get(name)
@@ -191,8 +196,11 @@ class StatusKeeper:
         environment_id = graph.environment_id if isinstance(graph, Graph) else str(spec.get("environmentId") or name)
         report = {"environmentId": environment_id, "rootPackage": str(spec.get("rootPackage") or ""), **computed}
         planned = progress.generation == metadata.get("generation", 0)
-        snapshot = Snapshot(environment_id, metadata["uid"], report, computed, planned)
+        snapshot = Snapshot(environment_id, metadata["uid"], report, computed, planned, ticket)
         with self._lock:
+            newest = self._snapshots.get(name)
+            if newest is not None and newest.ticket > ticket:
+                return newest
             self._snapshots[name] = snapshot
         return snapshot
 
