@@ -9,6 +9,7 @@ import pytest
 from harness import Harness, RecordingApplier
 from specs import component, spec
 
+from turbo_operator.applier import Result
 from turbo_operator.core.desired import Object, ObjectKey
 from turbo_operator.core.graph import Graph, Refusal
 
@@ -75,3 +76,81 @@ def test_r17_a_slow_computation_never_takes_the_place_of_a_later_one(
     published = harness.statuses.get("env-1")
     assert published is not None
     assert published.status["phase"] == "Deploying"
+
+
+def _written_phase(harness: Harness) -> str | None:
+    obj = harness.graphs.get("env-1")
+    assert obj is not None
+    return (obj.get("status") or {}).get("phase")
+
+
+@pytest.mark.parametrize("status", [404, 409, 422, 500])
+def test_r17_a_status_that_was_not_taken_is_written_again(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Whatever the answer to a status write, it is tried again, also when nothing else ever changes."""
+    write, refused = harness.writer.write_status, threading.Event()
+
+    def refuse_once(obj: Object, computed: dict[str, Any]) -> Result:
+        if computed["phase"] == "Running" and not refused.is_set():
+            refused.set()
+            return Result("conflict", status, message="not now")
+        return write(obj, computed)
+
+    monkeypatch.setattr(harness.writer, "write_status", refuse_once)
+    harness.statuses.start()
+    _settled(harness)
+    _until("Running in the APIGraph", lambda: _written_phase(harness) == "Running")
+    assert refused.is_set()
+
+
+def test_r06_status_writes_that_fail_come_less_and_less_often(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait doubles from 0.8 s on, however often the status is said to have changed."""
+    tries: list[float] = []
+
+    def refuse(_: Object, __: dict[str, Any]) -> Result:
+        tries.append(time.monotonic())
+        return Result("failed", 503, message="away")
+
+    monkeypatch.setattr(harness.writer, "write_status", refuse)
+    harness.statuses.start()
+    _settled(harness)
+    deadline = time.monotonic() + 20
+    while len(tries) < 3:
+        assert time.monotonic() < deadline
+        harness.statuses.changed("env-1")
+        time.sleep(0.05)
+    assert tries[1] - tries[0] >= 0.8
+    assert tries[2] - tries[1] >= 1.6
+
+
+def test_a_status_write_waits_as_long_as_the_api_server_asks(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry-After holds back the next write of a status that changes meanwhile."""
+    tries: list[str] = []
+
+    def refuse(_: Object, computed: dict[str, Any]) -> Result:
+        tries.append(computed["phase"])
+        return Result("failed", 429, message="too many", retry_after_s=60)
+
+    monkeypatch.setattr(harness.writer, "write_status", refuse)
+    harness.statuses.start()
+    _settled(harness)
+    _until("a first try", lambda: tries)
+    _lose_replicas(harness)
+    _until("the news", lambda: harness.statuses._snapshots["env-1"].status["phase"] != "Running")
+    _until("an idle queue", lambda: not harness.statuses._queue._working)
+    assert len(tries) == 1
+
+
+def test_r17_a_graph_that_finalizers_keep_is_written_to_be_deleting(harness: Harness) -> None:
+    """During a deletion in the foreground the APIGraph itself says Deleting, not what it said before."""
+    harness.statuses.start()
+    _settled(harness)
+    _until("Running in the APIGraph", lambda: _written_phase(harness) == "Running")
+    obj = harness.graphs.get("env-1")
+    assert obj is not None
+    going = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["foregroundDeletion"], "generation": 2}
+    harness.graphs.put(harness.writer._stored({**obj, "metadata": {**obj["metadata"], **going}}))
+    _until("Deleting in the APIGraph", lambda: _written_phase(harness) == "Deleting")

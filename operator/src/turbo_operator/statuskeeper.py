@@ -29,6 +29,8 @@ _COALESCE_PER_COMPONENT_S = 0.001
 """Computing a status costs 25 us a component: while a large graph is written it is done about once a second."""
 _WRITE_INTERVAL_S = 0.5
 _WRITE_INTERVAL_PER_COMPONENT_S = 0.005
+_LONGEST_BACKOFF_S = 10.0
+"""A status is news: it is written soon after an outage, whatever the length of it."""
 _WARNING_PHASES = frozenset({"Degraded", "Failed"})
 _TOLD_PHASES = frozenset({"Running", "Degraded", "Failed"})
 
@@ -76,11 +78,12 @@ class StatusKeeper:
         self._simulated = simulated
         self._tell = tell
         self._clock = clock
-        self._queue = WorkQueue("status")
+        self._queue = WorkQueue("status", longest_backoff_s=_LONGEST_BACKOFF_S)
         self._lock = threading.Lock()
         self._snapshots: dict[str, Snapshot] = {}
         self._tickets = itertools.count(1)
         self._written: dict[str, tuple[float, Mapping[str, Any], Any]] = {}
+        self._not_before: dict[str, float] = {}
         self._threads = [threading.Thread(target=self._work, name=f"status-{n}", daemon=True) for n in range(threads)]
 
     def start(self) -> None:
@@ -172,6 +175,7 @@ class StatusKeeper:
             before = self._snapshots.get(name)
         if obj is None:
             self._written.pop(name, None)
+            self._not_before.pop(name, None)
             return self._farewell(name)
         metadata = obj["metadata"]
         spec = obj.get("spec") or {}
@@ -207,42 +211,51 @@ class StatusKeeper:
     def _work(self) -> None:
         while (name := self._queue.get()) is not None:
             try:
-                self._keep(name)
-                self._queue.succeeded(name)
+                if self._keep(name):
+                    self._queue.succeeded(name)
             except Exception:
                 delay = self._queue.failed(name)
                 log.exception("the status of %s could not be computed; again in %.1f s", name, delay)
             finally:
                 self._queue.done(name)
 
-    def _keep(self, name: str) -> None:
+    def _keep(self, name: str) -> bool:
+        """Publish and write what is true now; False if a write failed and comes again."""
         snapshot = self.compute(name)
         self._count_phases()
         obj = self._graphs.get(name)
-        if snapshot is None or obj is None or obj["metadata"]["uid"] != snapshot.uid or being_deleted(obj):
-            return
-        if not snapshot.planned or snapshot.status["observedGeneration"] != obj["metadata"].get("generation", 0):
-            return  # not yet compared in this process: what stands there is the better knowledge
-        self._write(name, obj, snapshot.status)
+        if snapshot is None or obj is None or obj["metadata"]["uid"] != snapshot.uid:
+            return True
+        if snapshot.status["observedGeneration"] != obj["metadata"].get("generation", 0):
+            return True
+        if not snapshot.planned and not being_deleted(obj):
+            return True  # not yet compared in this process: what stands there is the better knowledge
+        return self._write(name, obj, snapshot.status)
 
-    def _write(self, name: str, obj: Object, computed: dict[str, Any]) -> None:
+    def _write(self, name: str, obj: Object, computed: dict[str, Any]) -> bool:
         present = obj.get("status") or {}
         at, wanted, kept = self._written.get(name, (0.0, {}, None))
         if present == computed or (computed == wanted and present == kept):
-            return  # as it should be; or as the API server keeps it
+            return True  # as it should be; or as the API server keeps it
+        wait = self._not_before.get(name, 0.0) - time.monotonic()
+        if wait > 0:
+            self._queue.add(name, wait)
+            return False
         phase, before = computed["phase"], present.get("phase")
         interval = max(_WRITE_INTERVAL_S, _WRITE_INTERVAL_PER_COMPONENT_S * len(computed["componentStatuses"]))
         wait = at + interval - time.monotonic()
         if wait > 0 and (phase == before or phase not in _TOLD_PHASES):
             self._queue.add(name, wait)
-            return
+            return True
         result = self._writer.write_status(obj, computed)
         metrics.STATUS_WRITES.labels(outcome=result.outcome).inc()
         if result.outcome != "ok":
-            if result.http_status not in {404, 409, 422}:  # gone or replaced: the watch tells
-                delay = self._queue.failed(name, result.retry_after_s or 0.0)
-                log.warning("status of %s not written, again in %.1f s: %s", name, delay, result.message)
-            return
+            # Also where the APIGraph seems to be gone or replaced: if it is, the watch tells before the next try.
+            delay = self._queue.failed(name, result.retry_after_s or 0.0)
+            self._not_before[name] = time.monotonic() + delay
+            log.warning("status of %s not written, again in %.1f s: %s", name, delay, result.message)
+            return False
+        self._not_before.pop(name, None)
         answer = result.obj or {}
         self._written[name] = (time.monotonic(), computed, answer.get("status"))
         if answer.get("status") != computed:
@@ -251,6 +264,7 @@ class StatusKeeper:
         if phase != before and phase in _TOLD_PHASES:
             kind = "Warning" if phase in _WARNING_PHASES else "Normal"
             self._tell(obj, kind, phase, _explained(computed))
+        return True
 
     def _count_phases(self) -> None:
         counts = dict.fromkeys(("Deleting", "Failed", "Degraded", "Reconciling", "Deploying", "Running"), 0)
