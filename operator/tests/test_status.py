@@ -93,6 +93,18 @@ def test_r17_nor_when_any_object_is_missing_or_unwritten(kind: str, fault: str) 
     assert _condition(result, "Ready")["status"] == "False"
 
 
+@pytest.mark.parametrize("trouble", ["failures", "conflicts"])
+def test_r17_trouble_with_the_spec_before_is_not_told_of_the_new_one(trouble: str) -> None:
+    """Until the new generation is compared with the cluster it is Reconciling, whatever became of the last one."""
+    value = spec(component())
+    applier, _ = _converged(value)
+    progress = _judged(applier, **{trouble: {("Service", "svc-users"): "boom"}})
+    result = status(graph_of(value), applier.objects, progress, Subject(2, "build-2"), now=NOW)
+    assert (result["phase"], result["observedGeneration"]) == ("Reconciling", 2)
+    assert result["componentStatuses"][0]["phase"] == "Pending"
+    assert _condition(result, "Applied")["reason"] == "Applying"
+
+
 def test_a_stalled_rollout_is_degraded_with_the_deployments_own_words() -> None:
     """What the Deployment's conditions say about a stuck rollout reaches the component's message."""
     value = spec(component())

@@ -51,6 +51,8 @@ def status(
         now: RFC 3339 time of this status.
         simulated: No cluster stands behind `observed`; said in messages and reasons.
     """
+    if progress.generation != subject.generation:
+        progress = Progress(progress.generation)  # what went wrong with another spec says nothing of this one
     rows: list[dict[str, Any]] = []
     problems = list(graph.problems)
     if isinstance(graph, Graph):
