@@ -106,11 +106,14 @@ def remove(writer: GraphWriter, store: Store, obj: Object) -> None:
 
 
 class MemoryGraphs:
-    """Dev mode: APIGraphs in memory, with generations and versions as an API server counts them."""
+    """Dev mode: APIGraphs in memory, with generations and versions as an API server counts them.
+
+    A change is read, made and put into the store under one lock, so that none is lost to another.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._versions = itertools.count(1)
 
     def create(self, obj: Object) -> Object:
@@ -120,14 +123,15 @@ class MemoryGraphs:
 
     def update(self, obj: Object, spec: Spec, annotations: Mapping[str, str]) -> Object:
         """Keep a changed one."""
-        present = self._store.get(obj["metadata"]["name"]) or obj
-        before = present["metadata"]
-        metadata = {
-            **before,
-            "generation": before.get("generation", 0) + int(present.get("spec") != spec),
-            "annotations": {**(before.get("annotations") or {}), **annotations},
-        }
-        return self._stored({**present, "metadata": metadata, "spec": spec})
+        with self._lock:
+            present = self._store.get(obj["metadata"]["name"]) or obj
+            before = present["metadata"]
+            metadata = {
+                **before,
+                "generation": before.get("generation", 0) + int(present.get("spec") != spec),
+                "annotations": {**(before.get("annotations") or {}), **annotations},
+            }
+            return self._stored({**present, "metadata": metadata, "spec": spec})
 
     def delete(self, obj: Object) -> Object | None:  # noqa: ARG002 - nothing is left of it
         """Nothing keeps it."""
@@ -135,11 +139,14 @@ class MemoryGraphs:
 
     def write_status(self, obj: Object, status: Mapping[str, Any]) -> Result:
         """Keep the status."""
-        present = self._store.get(obj["metadata"]["name"])
-        if present is None or present["metadata"]["uid"] != obj["metadata"]["uid"]:
-            return Result("conflict", 404, message="is gone")
-        return Result("ok", 200, self._stored({**present, "status": status}))
+        with self._lock:
+            present = self._store.get(obj["metadata"]["name"])
+            if present is None or present["metadata"]["uid"] != obj["metadata"]["uid"]:
+                return Result("conflict", 404, message="is gone")
+            return Result("ok", 200, self._stored({**present, "status": status}))
 
     def _stored(self, obj: Object) -> Object:
         with self._lock:
-            return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(next(self._versions))}}
+            stored = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(next(self._versions))}}
+            self._store.put(stored)
+            return stored
