@@ -62,12 +62,17 @@ class KubernetesGraphs:
         return answer if (answer.get("metadata") or {}).get("finalizers") else None
 
     def write_status(self, obj: Object, status: Mapping[str, Any]) -> Result:
-        """Apply the status subresource, bound to the uid."""
+        """Apply the status subresource, bound to the version the status was computed from.
+
+        A uid would not bind it: the API server ignores the one in the status of a custom resource, and the status of
+        a deleted graph could come to stand on another one of its name.
+        """
         metadata = obj["metadata"]
+        bound = {key: metadata[key] for key in ("name", "uid", "resourceVersion")}
         body = {
             "apiVersion": names.GRAPH_API_VERSION,
             "kind": names.GRAPH_KIND,
-            "metadata": {"name": metadata["name"], "uid": metadata["uid"]},
+            "metadata": bound,
             "status": status,
         }
         path = self._client.path(names.GRAPH_KIND, metadata["name"], "status")
