@@ -14,6 +14,7 @@ from turbo_operator.applier import NoopApplier, Result
 from turbo_operator.core import names
 from turbo_operator.core.desired import ObjectKey
 from turbo_operator.core.plan import Action
+from turbo_operator.reconciler import StoppedError
 
 
 @pytest.fixture
@@ -153,6 +154,27 @@ def test_r08_children_of_a_graph_being_deleted_are_not_made_again(harness: Harne
     applier.fault = vanish
     harness.reconciler.reconcile(other)
     assert applier.verbs() == ["Create ConfigMap cm-other"]
+
+
+def test_r23_whoever_waits_for_a_reconcile_is_told_that_the_operator_stops(applier: RecordingApplier) -> None:
+    """At the end no request is left waiting: neither one in the queue nor one that comes later."""
+    harness = Harness(applier)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(_: Action) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    applier.fault = hold
+    names_ = [harness.put(spec(component(f"c{n}"), environment=f"env-{n}")) for n in range(8)]
+    waiting = [harness.reconciler.request(name) for name in names_]
+    assert begun.wait(10)
+    threading.Timer(0.1, go_on.set).start()
+    harness.stop()
+    waiting.append(harness.reconciler.request(names_[0]))
+    told = [future.exception(timeout=10) for future in waiting]
+    assert {type(error) for error in told} <= {type(None), StoppedError}
+    assert [type(error) for error in told[-5:]] == [StoppedError] * 5  # four workers had begun
 
 
 def test_r16_one_failed_write_does_not_stop_the_others(harness: Harness, applier: RecordingApplier) -> None:

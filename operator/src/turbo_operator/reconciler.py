@@ -39,6 +39,10 @@ Tell = Callable[[Object, str, str, str], None]
 """Called with (APIGraph, Normal or Warning, reason, message)."""
 
 
+class StoppedError(Exception):
+    """The operator stops and works on nothing any more."""
+
+
 @dataclass(slots=True)
 class _Work:
     """What one reconcile writes for, and how many of its writes in a row got no answer at all."""
@@ -101,7 +105,12 @@ class Reconciler:
 
     def stop(self, timeout_s: float) -> bool:
         """Start no more writes and wait for those in flight; False if some are not done in time."""
-        self._stopping.set()
+        with self._lock:
+            self._stopping.set()
+            unheard = [future for futures in self._waiting.values() for future in futures]
+            self._waiting.clear()
+        for future in unheard:
+            future.set_exception(StoppedError("the operator stops"))
         self.queue.stop()
         return self._pool is None or self._pool.stop(timeout_s)
 
@@ -132,11 +141,14 @@ class Reconciler:
             self.changed(name)
 
     def request(self, name: str) -> "Future[list[Record]]":
-        """Reconcile a graph now; the future gives the records of the actions."""
+        """Reconcile a graph now; the future gives the records of the actions, or `StoppedError`."""
         future: Future[list[Record]] = Future()
         with self._lock:
-            self._waiting[name].append(future)
-        self.queue.add(name)
+            if not self._stopping.is_set():
+                self._waiting[name].append(future)
+                self.queue.add(name)
+                return future
+        future.set_exception(StoppedError("the operator stops"))
         return future
 
     # -- what others read ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from turbo_operator.core.status import Subject, status
 from turbo_operator.graphs import GraphRefusedError, GraphWriter, MemoryGraphs, remove, upsert
 from turbo_operator.kube.client import RESOURCES, KubeClient
 from turbo_operator.kube.listwatch import ListWatch, Pace
-from turbo_operator.reconciler import Reconciler
+from turbo_operator.reconciler import Reconciler, StoppedError
 from turbo_operator.routes import RouteTable
 from turbo_operator.settings import Settings
 from turbo_operator.statuskeeper import StatusKeeper
@@ -197,6 +197,8 @@ class Operator:
         except FutureTimeoutError as error:
             text = f"APIGraph {name} is written; carrying it out takes longer than {_RECONCILE_TIMEOUT_S:.0f} s"
             raise GraphRefusedError(503, "timeout", text) from error
+        except StoppedError as error:
+            raise GraphRefusedError(503, "stopping", f"APIGraph {name} is written; {error}") from error
         snapshot = self.statuses.compute(name)
         report = snapshot.report if snapshot is not None else {}
         return self.actions.since(seen, environment_id), report
