@@ -250,9 +250,9 @@ class StatusKeeper:
         result = self._writer.write_status(obj, computed)
         metrics.STATUS_WRITES.labels(outcome=result.outcome).inc()
         if result.outcome != "ok":
-            # Also where the APIGraph seems to be gone or replaced: if it is, the watch tells before the next try.
             delay = self._queue.failed(name, result.retry_after_s or 0.0)
-            self._not_before[name] = time.monotonic() + delay
+            if result.outcome != "conflict":  # what is there in truth the watch tells, and then it is tried at once
+                self._not_before[name] = time.monotonic() + delay
             log.warning("status of %s not written, again in %.1f s: %s", name, delay, result.message)
             return False
         self._not_before.pop(name, None)
