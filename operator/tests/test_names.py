@@ -1,5 +1,6 @@
 """Names of objects."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,3 +22,28 @@ def test_names_are_labels_and_distinct(one: str, two: str) -> None:
     assert names.object_name(left) == left
     assert len(left) <= 63
     assert (left == right) == (one == two) or left in {one, two}
+
+
+_NAMES = {
+    "valid": ("a-1", "a-1"),
+    "one character": ("a", "a"),
+    "as long as may be": ("x" * 52, "x" * 52),
+    "too long": ("x" * 53, "x" * 43 + "-8a04a39a"),
+    "cut at a dash": ("x" * 42 + "-y" * 6, "x" * 42 + "-82298b51"),
+    "capitals": ("Users", "users-6b0cc904"),
+    "signs at both ends": ("-@Acme--web/UI_", "acme-web-ui-80b42a91"),
+    "nothing left": ("@/_", "x-1f69fc5c"),
+    "not UTF-8": ("a\ud800", "a-25819b9b"),
+}
+
+
+@pytest.mark.parametrize(("raw", "name"), _NAMES.values(), ids=_NAMES.keys())
+def test_names_are_the_same_in_every_version(raw: str, name: str) -> None:
+    """What a name is made of is fixed: an operator that made another would leave the old objects and make new ones."""
+    assert names.component_name(raw) == name
+
+
+def test_a_graph_may_be_called_by_all_of_a_label() -> None:
+    """The name of an environment keeps 63 characters, what is longer ends in its hash."""
+    assert names.graph_name("x" * 63) == "x" * 63
+    assert names.graph_name("x" * 64) == "x" * 54 + "-7ce10097"

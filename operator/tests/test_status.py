@@ -190,3 +190,125 @@ def test_a_deleted_graph_is_deleting() -> None:
     applier, progress = _converged(value)
     subject = Subject(1, "build-1", deleting=True)
     assert status(graph_of(value), applier.objects, progress, subject, now=NOW)["phase"] == "Deleting"
+
+
+def test_the_status_of_a_graph() -> None:
+    """All that is said of a running graph; without a host there is no preview URL."""
+    value = spec(component(), component("other"), ingress={"host": "x.example.com"})
+    applier, progress = _converged(value)
+    row = {
+        "packageName": "other",
+        "packageVersion": "1.0.0",
+        "artifactHash": "sha256:other-1.0.0",
+        "phase": "Running",
+        "replicas": 1,
+        "availableReplicas": 1,
+        "configMap": "cm-other",
+        "service": "svc-other",
+        "deployment": "deploy-other",
+    }
+    users = {key: str(said).replace("other", "users") if isinstance(said, str) else said for key, said in row.items()}
+    said = [
+        ("Accepted", "True", "Accepted"),
+        ("Applied", "True", "AllApplied"),
+        ("Ready", "True", "AllAvailable"),
+        ("Progressing", "False", "Settled"),
+        ("Degraded", "False", "AsExpected"),
+    ]
+    expected = {
+        "observedGeneration": 1,
+        "buildId": "build-1",
+        "phase": "Running",
+        "componentStatuses": [row, users],
+        "conditions": [
+            {
+                "type": name,
+                "status": state,
+                "reason": reason,
+                "message": "",
+                "observedGeneration": 1,
+                "lastTransitionTime": NOW,
+            }
+            for name, state, reason in said
+        ],
+        "previewUrl": "http://x.example.com/",
+    }
+    assert status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW) == expected
+    del value["ingress"], expected["previewUrl"]
+    assert status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW) == expected
+
+
+def test_what_is_refused_is_told_with_the_components_first() -> None:
+    """Problems of components stand before those of the ingress, each with its package; rows stand by package name."""
+    value = spec(component("b", replicas=-1), component("a"), component("c", port=0), ingress={"host": "Bad Host"})
+    applier, progress = _converged(value)
+    result = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW)
+    told = _condition(result, "Accepted")
+    assert (told["status"], told["reason"]) == ("False", "PartlyRefused")
+    assert told["message"].startswith(
+        "b: runtime.replicas: must be 0 to 1000, is -1; c: runtime.port: must be 1 to 65535, is 0; ingress.host: "
+    )
+    assert _condition(result, "Degraded")["message"] == told["message"]
+    assert [row["packageName"] for row in result["componentStatuses"]] == ["a", "b", "c"]
+
+
+def test_a_bad_route_alone_degrades_the_graph() -> None:
+    """All components run, and still something of the spec cannot be used."""
+    value = spec(component(), ingress={"routes": [{"path": "/", "targetComponent": "nobody"}]})
+    applier, progress = _converged(value)
+    result = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW)
+    assert result["phase"] == "Degraded"
+    assert _condition(result, "Ready")["status"] == "False"
+
+
+def test_a_refused_graph_has_no_rows() -> None:
+    """Nothing is said of components of which nothing is known; nothing is applied; the build is still named."""
+    result = status(normalize([]), {}, Progress(1), SUBJECT, now=NOW)
+    assert (result["phase"], result["componentStatuses"], result["buildId"]) == ("Failed", [], "build-1")
+    reasons = {c["type"]: (c["status"], c["reason"]) for c in result["conditions"]}
+    assert reasons == {
+        "Accepted": ("False", "Refused"),
+        "Applied": ("False", "Refused"),
+        "Ready": ("False", "NotAvailable"),
+        "Progressing": ("False", "Settled"),
+        "Degraded": ("True", "Refused"),
+    }
+    assert "previewUrl" not in result
+
+
+def test_loss_is_judged_within_one_generation_only() -> None:
+    """What ran before the newest change of the spec is awaited, not lost; what never ran is awaited as well."""
+    value = spec(component(), component("other"))
+    applier, progress = _converged(value)
+    running = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW)
+    for name in ("users", "other"):
+        applier.objects["Deployment", f"deploy-{name}"]["status"]["availableReplicas"] = 0
+
+    def phases(previous: dict[str, Any] | None) -> list[str]:
+        subject = Subject(1, "build-1", previous=previous)
+        result = status(graph_of(value), applier.objects, progress, subject, now=NOW)
+        return [row["phase"] for row in result["componentStatuses"]]
+
+    assert phases(running) == ["Degraded", "Degraded"]
+    assert phases({**running, "observedGeneration": 0}) == ["Deploying", "Deploying"]
+    assert phases({"observedGeneration": 1}) == ["Deploying", "Deploying"]
+    assert phases({"observedGeneration": 1, "componentStatuses": None}) == ["Deploying", "Deploying"]
+    other, users = running["componentStatuses"]
+    rows = [{"packageName": "nobody"}, {**other, "phase": "Pending", "message": "why"}, users]
+    assert phases({"observedGeneration": 1, "componentStatuses": rows}) == ["Deploying", "Degraded"]
+
+
+_PHASES: dict[str, tuple[Progress, str]] = {
+    "a failed write": (Progress(1, failures={("Service", "svc-left"): "no"}), "Degraded"),
+    "a foreign object": (Progress(1, conflicts={("Service", "svc-left"): "no"}), "Degraded"),
+    "a failed write of an older plan": (Progress(0, failures={("Service", "svc-left"): "no"}), "Reconciling"),
+    "a write to come": (Progress(1, pending={("Service", "svc-left"): "no longer in the graph"}), "Reconciling"),
+    "no plan": (Progress(0), "Reconciling"),
+    "nothing": (Progress(1), "Running"),
+}
+
+
+@pytest.mark.parametrize(("progress", "phase"), _PHASES.values(), ids=_PHASES.keys())
+def test_what_is_left_of_others_counts_for_the_graph(progress: Progress, phase: str) -> None:
+    """A graph without components is Running once no object of the past is left to write."""
+    assert status(graph_of(spec()), {}, progress, SUBJECT, now=NOW)["phase"] == phase

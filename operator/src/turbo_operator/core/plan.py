@@ -57,7 +57,7 @@ def plan(
 
     Args:
         graph: Tells what is refused: objects of refused components are neither changed nor deleted.
-        wanted: The result of `desired`.
+        wanted: The result of `desired`, in its order.
         observed: Slim objects of the namespace: all whose names are wanted, and all that belong to the environment.
         owner: The APIGraph object, as it is now.
     """
@@ -81,7 +81,6 @@ def plan(
             continue
         component = present["metadata"].get("labels", {}).get(names.LABEL_COMPONENT, "")
         deletes.append(Action("Delete", *key, component, "no longer in the graph", uid=present["metadata"]["uid"]))
-    changes.sort(key=lambda action: sort_key(action.key))
     deletes.sort(key=lambda action: sort_key(action.key), reverse=True)
     return (*refusals, *changes, *deletes)
 

@@ -1,0 +1,228 @@
+"""How far a component is, and in which words."""
+
+import copy
+from typing import Any
+
+import pytest
+from specs import component, graph_of, spec
+
+from turbo_operator.core.desired import object_keys
+from turbo_operator.core.rollout import Progress, component_status, refused_status, rollout
+
+NOW = "2026-01-01T00:00:00Z"
+_DONE = {"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
+_STALLED = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
+_QUOTA = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
+_FINE = {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated", "message": "is progressing"}
+
+_ROLLOUTS: dict[str, tuple[dict[str, Any] | None, tuple[str, str]]] = {
+    "done": (_DONE, ("Running", "")),
+    "seen at a later generation": ({**_DONE, "observedGeneration": 4}, ("Running", "")),
+    "more than enough": ({**_DONE, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3}, ("Running", "")),
+    "done, whatever the conditions say": ({**_DONE, "conditions": [_STALLED]}, ("Running", "")),
+    "no status": (None, ("Deploying", "the Deployment controller has not seen the newest generation")),
+    "an older generation": (
+        {**_DONE, "observedGeneration": 2},
+        ("Deploying", "the Deployment controller has not seen the newest generation"),
+    ),
+    "nothing yet": ({"observedGeneration": 3}, ("Deploying", "0 of 2 replicas are updated")),
+    "half updated": ({**_DONE, "updatedReplicas": 1}, ("Deploying", "1 of 2 replicas are updated")),
+    "old ones left": ({**_DONE, "replicas": 5}, ("Deploying", "3 old replicas are still there")),
+    "half available": ({**_DONE, "availableReplicas": 1}, ("Deploying", "1 of 2 replicas are available")),
+    "none available": (
+        {"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2},
+        ("Deploying", "0 of 2 replicas are available"),
+    ),
+    "progressing": (
+        {**_DONE, "updatedReplicas": 1, "conditions": [_FINE, {"type": "Available", "status": "False"}]},
+        ("Deploying", "1 of 2 replicas are updated"),
+    ),
+    "stalled": (
+        {**_DONE, "availableReplicas": 0, "conditions": [{"type": "Available"}, _STALLED]},
+        ("Degraded", "0 of 2 replicas are available; ProgressDeadlineExceeded: timed out"),
+    ),
+    "pods refused": (
+        {**_DONE, "updatedReplicas": 0, "conditions": [_FINE, _QUOTA]},
+        ("Degraded", "0 of 2 replicas are updated; FailedCreate: exceeded quota"),
+    ),
+    "pods no longer refused": (
+        {**_DONE, "updatedReplicas": 0, "conditions": [{**_QUOTA, "status": "False"}]},
+        ("Deploying", "0 of 2 replicas are updated"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("state", "verdict"), _ROLLOUTS.values(), ids=_ROLLOUTS.keys())
+def test_r17_a_rollout_is_judged_by_the_deployments_own_status(
+    state: dict[str, Any] | None, verdict: tuple[str, str]
+) -> None:
+    """Of a Deployment of two replicas, each state has its verdict and says what is missing."""
+    deployment: dict[str, Any] = {"metadata": {"generation": 3}}
+    if state is not None:
+        deployment["status"] = state
+    assert rollout(deployment, 2) == verdict
+
+
+def test_a_deployment_of_no_replicas_runs_once_it_was_seen() -> None:
+    """Zero replicas are all there as soon as the controller agrees; without a generation there is nothing to await."""
+    assert rollout({"metadata": {"generation": 1}, "status": {"observedGeneration": 1}}, 0) == ("Running", "")
+    assert rollout({"metadata": {}, "status": None}, 0) == ("Running", "")
+    assert rollout({"metadata": {"generation": 1}, "status": {}}, 0)[0] == "Deploying"
+    old = {"observedGeneration": 1, "replicas": 1}
+    assert rollout({"metadata": {"generation": 1}, "status": old}, 0) == ("Deploying", "1 old replicas are still there")
+
+
+KEYS = object_keys("users")
+_CONFIG_MAP, _SERVICE, _DEPLOYMENT = KEYS
+
+
+def _observed() -> dict[Any, Any]:
+    objects: dict[Any, Any] = {key: {"kind": key[0], "metadata": {"name": key[1], "generation": 3}} for key in KEYS}
+    objects[_DEPLOYMENT]["status"] = dict(_DONE)
+    return objects
+
+
+def _row(
+    observed: dict[Any, Any], progress: Progress, *, generation: int = 7, has_run: bool = False, simulated: bool = False
+) -> dict[str, Any]:
+    users = graph_of(spec(component(replicas=2))).components[0]
+    return component_status(users, observed, progress, generation=generation, has_run=has_run, simulated=simulated)
+
+
+_JUDGED = {_DEPLOYMENT: 3}
+_SAID: dict[str, tuple[Progress, tuple[str, str | None]]] = {
+    "all well": (Progress(7, judged=_JUDGED), ("Running", None)),
+    "a conflict, and before all else": (
+        Progress(7, pending={_CONFIG_MAP: "p"}, failures={_CONFIG_MAP: "f"}, conflicts={_SERVICE: "c"}),
+        ("Conflict", "Service svc-users: c"),
+    ),
+    "a failure": (
+        Progress(7, pending={_CONFIG_MAP: "p"}, failures={_DEPLOYMENT: "f", _SERVICE: "g"}),
+        ("Failed", "Service svc-users: g"),
+    ),
+    "of others": (
+        Progress(
+            7,
+            pending={("Service", "svc-other"): "p"},
+            failures={("Service", "svc-other"): "f"},
+            conflicts={("Service", "svc-other"): "c"},
+            judged=_JUDGED,
+        ),
+        ("Running", None),
+    ),
+    "not planned yet": (
+        Progress(6, pending={_SERVICE: "p"}, judged=_JUDGED),
+        ("Pending", "not yet compared with the cluster"),
+    ),
+    "a write to come": (
+        Progress(7, pending={_DEPLOYMENT: "q", _SERVICE: "p"}, judged=_JUDGED),
+        ("Pending", "Service svc-users: p"),
+    ),
+    "changed since": (
+        Progress(7, judged={_DEPLOYMENT: 2}),
+        ("Pending", "Deployment deploy-users changed and is not yet compared with the graph"),
+    ),
+    "never compared": (
+        Progress(7),
+        ("Pending", "Deployment deploy-users changed and is not yet compared with the graph"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("progress", "said"), _SAID.values(), ids=_SAID.keys())
+def test_r17_a_component_waits_for_its_writes(progress: Progress, said: tuple[str, str | None]) -> None:
+    """Conflicts, failures and outstanding writes of its own objects come before what its Deployment shows."""
+    row = _row(_observed(), progress)
+    assert (row["phase"], row.get("message")) == said
+
+
+_LACKING: dict[str, tuple[Any, str]] = {
+    "config map": (_CONFIG_MAP, "ConfigMap cm-users"),
+    "service": (_SERVICE, "Service svc-users"),
+    "deployment": (_DEPLOYMENT, "Deployment deploy-users"),
+}
+
+
+@pytest.mark.parametrize(("key", "name"), _LACKING.values(), ids=_LACKING.keys())
+def test_r17_a_component_waits_for_its_objects(key: Any, name: str) -> None:
+    """An object that is missing, or on its way out, is named."""
+    observed = _observed()
+    observed[key]["metadata"]["deletionTimestamp"] = NOW
+    row = _row(observed, Progress(7, judged=_JUDGED))
+    assert (row["phase"], row["message"]) == ("Pending", f"{name} is being deleted")
+    del observed[key]
+    row = _row(observed, Progress(7, judged=_JUDGED))
+    assert (row["phase"], row["message"]) == ("Pending", f"{name} does not exist")
+
+
+def test_what_ran_and_lost_replicas_is_degraded() -> None:
+    """Only waiting turns into loss: what still runs, or is written anew, is told as it is."""
+    observed = _observed()
+    progress = Progress(7, judged=_JUDGED)
+    assert _row(observed, progress, has_run=True)["phase"] == "Running"
+    assert _row(observed, Progress(6), has_run=True)["phase"] == "Pending"
+    observed[_DEPLOYMENT]["status"]["availableReplicas"] = 1
+    assert _row(observed, progress)["message"] == "1 of 2 replicas are available"
+    row = _row(observed, progress, has_run=True)
+    assert (row["phase"], row["message"]) == ("Degraded", "1 of 2 replicas are available, after all were available")
+
+
+def test_a_simulation_is_said_only_of_what_runs() -> None:
+    """A row that is not Running keeps its own message in dev mode."""
+    said = "simulated: OPERATOR_MODE=dev writes nothing and runs nothing"
+    assert _row(_observed(), Progress(7, judged=_JUDGED), simulated=True)["message"] == said
+    assert _row(_observed(), Progress(6), simulated=True)["message"] == "not yet compared with the cluster"
+
+
+def test_the_row_of_a_component() -> None:
+    """A row names the component, its objects and its replicas; of a Deployment of others it counts none."""
+    row = {
+        "packageName": "users",
+        "packageVersion": "1.0.0",
+        "artifactHash": "sha256:users-1.0.0",
+        "phase": "Running",
+        "replicas": 2,
+        "availableReplicas": 2,
+        "configMap": "cm-users",
+        "service": "svc-users",
+        "deployment": "deploy-users",
+    }
+    observed = _observed()
+    assert _row(observed, Progress(7, judged=_JUDGED)) == row
+    conflict = {**row, "phase": "Conflict", "availableReplicas": 0, "message": "Deployment deploy-users: taken"}
+    assert _row(observed, Progress(7, conflicts={_DEPLOYMENT: "taken"})) == conflict
+    failed = {**row, "phase": "Failed", "message": "Deployment deploy-users: no"}
+    assert _row(observed, Progress(7, failures={_DEPLOYMENT: "no"})) == failed
+    del observed[_DEPLOYMENT]["status"]
+    assert _row(observed, Progress(7, judged=_JUDGED))["availableReplicas"] == 0
+    del observed[_DEPLOYMENT]
+    assert _row(observed, Progress(7, judged=_JUDGED))["availableReplicas"] == 0
+
+
+def test_r12_the_row_of_a_refused_component() -> None:
+    """It shows what an earlier version left running, and says so; where nothing is left it says the reason alone."""
+    graph = graph_of(spec(component(replicas=-1)))
+    row = {
+        "packageName": "users",
+        "packageVersion": "1.0.0",
+        "artifactHash": "sha256:users-1.0.0",
+        "phase": "Refused",
+        "replicas": 0,
+        "availableReplicas": 0,
+        "configMap": "cm-users",
+        "service": "svc-users",
+        "deployment": "deploy-users",
+        "message": "runtime.replicas: must be 0 to 1000, is -1",
+    }
+    refused = graph.refused[0]
+    assert refused_status(refused, {}) == row
+    left = {**row, "message": f"{row['message']} (what an earlier version made is left as it is)"}
+    service: dict[Any, Any] = {_SERVICE: {"metadata": {}}}
+    assert refused_status(refused, service) == left
+    observed = copy.deepcopy(_observed())
+    assert refused_status(refused, {_DEPLOYMENT: {**observed[_DEPLOYMENT], "spec": {}}}) == {
+        **left,
+        "availableReplicas": 2,
+    }
+    observed[_DEPLOYMENT]["spec"] = {"replicas": 2}
+    assert refused_status(refused, observed) == {**left, "replicas": 2, "availableReplicas": 2}
