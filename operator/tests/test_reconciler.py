@@ -2,6 +2,7 @@
 
 import copy
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -257,6 +258,76 @@ def test_an_unknown_outcome_is_read_back_before_anything_else(harness: Harness, 
     assert outcomes == ["unknown", "ok"]
     assert applier.verbs().count("Create Service svc-users") == 1
     assert harness.status()["phase"] == "Running"
+
+
+def test_r22_outcomes_that_cannot_be_read_do_not_hold_up_the_loop(harness: Harness, applier: RecordingApplier) -> None:
+    """In an outage a few unread outcomes are tried, not all of them one by one; later every one of them is read."""
+    applier.fault = lambda _: Result("unknown", message="timed out")
+    name = harness.put(spec(*(component(f"c{n}") for n in range(60))))
+    harness.reconciler.reconcile(name)
+    read, asked = applier.read, []
+
+    def unreadable(action: Action) -> Result:
+        asked.append(action)
+        return Result("unknown", message="timed out")
+
+    applier.read = unreadable  # type: ignore[method-assign]
+    harness.reconciler.reconcile(name)
+    assert len(asked) == 3
+    lost = {action.key for action in harness.reconciler._memories[name].unread()}
+    assert len(lost) >= 16
+    applier.read = read  # type: ignore[method-assign]
+    applier.fault = None
+    for _ in range(3):
+        harness.now += 100
+        harness.reconciler.reconcile(name)
+    assert {action.key for action in applier.reads} == lost
+    assert harness.status()["phase"] == "Running"
+
+
+def test_an_unknown_outcome_that_a_later_write_overtook_is_past(harness: Harness, applier: RecordingApplier) -> None:
+    """When the next spec of an object is written, nobody asks any more what became of the one before."""
+    applier.fault = lambda a: Result("unknown", message="timed out") if a.kind == "ConfigMap" else None
+    name = harness.put(spec(component(env={"A": "1"})))
+    harness.reconciler.reconcile(name)
+    read = applier.read
+    applier.read = lambda action: Result("unknown", message=action.name)  # type: ignore[method-assign]
+    applier.fault = None
+    harness.put(spec(component(env={"A": "2"}), build="build-2"))
+    harness.reconciler.reconcile(name)
+    applier.read = read  # type: ignore[method-assign]
+    newest = harness.actions.newest
+    harness.reconciler.reconcile(name)
+    assert (applier.reads, harness.actions.newest) == ([], newest)
+    assert harness.status()["phase"] == "Running"
+
+
+def test_a_write_that_breaks_leaves_no_other_one_running(harness: Harness, applier: RecordingApplier) -> None:
+    """A reconcile that fails ends after all of its writes have ended, so that the next one is alone."""
+    running: set[str] = set()
+
+    def fault(action: Action) -> None:
+        if action.component == "a":
+            raise RuntimeError("unforeseen")
+        running.add(action.component)
+        time.sleep(0.3)
+        running.remove(action.component)
+
+    applier.fault = fault
+    name = harness.put(spec(component("a"), component("b"), component("c")))
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        harness.reconciler.reconcile(name)
+    assert not running
+
+
+def test_many_failures_make_few_events(harness: Harness, applier: RecordingApplier) -> None:
+    """Hundreds of refused writes are ten Events and one that counts the rest, not hundreds."""
+    applier.fault = lambda _: Result("failed", 403, message="forbidden", refused=True)
+    name = harness.put(spec(*(component(f"c{n}") for n in range(100))))
+    harness.reconciler.reconcile(name)
+    told = [message for kind, reason, message in harness.events if (kind, reason) == ("Warning", "WriteFailed")]
+    assert len(told) == 11
+    assert told[-1].startswith("and 190 more")
 
 
 def test_r13_a_field_the_api_server_changes_is_told_once_and_not_fought_over(

@@ -108,6 +108,8 @@ class GraphMemory:
         """Remember how a write ended."""
         key, body = action.key, digest(action.body)
         with self._lock:
+            if result.outcome != "unknown":
+                self._unread.pop(key, None)  # an answer to a later write: what became of the earlier one is past
             if result.outcome == "ok":
                 self._take_success(action, result.obj, body)
                 return

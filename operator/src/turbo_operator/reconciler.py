@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,6 +31,11 @@ _RESYNC_S = 300.0
 _STUCK_S = 120.0
 _OUTAGE = 16
 """After so many writes in a row without any answer the rest is left for later: it would only wait, too."""
+_UNREADABLE = 3
+"""After so many outcomes that cannot be read the rest is left for later: each may take seconds of a worker."""
+
+_EVENTS = 10
+"""So many Events of one reason follow from one reconcile; the rest is counted in one more."""
 
 log = logging.getLogger(__name__)
 
@@ -310,9 +314,16 @@ class Reconciler:
                 for chain in chains.values()
                 if self._pool is not None
             ]
-            for future in futures:
-                with suppress(CancelledError):  # the operator stops
+            broken: Exception | None = None
+            for future in futures:  # all of them, also if one breaks: a graph is never worked on twice at a time
+                try:
                     records += future.result()
+                except CancelledError:
+                    pass  # the operator stops
+                except Exception as error:  # noqa: BLE001 - raised below
+                    broken = error
+            if broken is not None:
+                raise broken
         return records
 
     def _write_chain(self, work: _Work, chain: list[Action]) -> list[Record]:
@@ -382,9 +393,14 @@ class Reconciler:
 
     def _read_back(self, memory: GraphMemory, graph: Graph | Refusal) -> None:
         """Find out what became of writes whose answer was lost, before anything is planned on top of them."""
+        unanswered = 0
         for action in memory.unread():
             result = self._applier.read(action)
+            self._alive_at = self._clock()
             if result.outcome == "unknown":
+                unanswered += 1
+                if unanswered == _UNREADABLE:
+                    break
                 continue
             memory.was_read(action)
             self._take_result(memory, action, result)
@@ -408,7 +424,7 @@ class Reconciler:
             self._specs.pop(name, None)
 
     def _announce(self, obj: Object, records: list[Record]) -> None:
-        """One Event for all writes of a reconcile; one each for what cannot be done."""
+        """One Event for all writes of a reconcile; one each for what cannot be done, up to a number."""
         done = [r for r in records if r["outcome"] == "ok"]
         if done:
             counts = {verb: sum(r["action"] == verb for r in done) for verb in ("Create", "Update", "Delete")}
@@ -416,9 +432,16 @@ class Reconciler:
             objects = ", ".join(f"{r['resource_kind']} {r['resource_name']}" for r in done[:6])
             more = f" and {len(done) - 6} more" if len(done) > 6 else ""  # noqa: PLR2004 - as many as were named
             self._tell(obj, "Normal", "Applied", f"{told}: {objects}{more}")
+        troubles: dict[str, list[str]] = defaultdict(list)
         for record in records:
             what = f"{record['resource_kind']} {record['resource_name']}: {record['reason']}"
             if record["outcome"] == "skipped":
-                self._tell(obj, "Warning", record["action"], what)
+                troubles[record["action"]].append(what)
             elif record["outcome"] in {"failed", "unknown"}:
-                self._tell(obj, "Warning", "WriteFailed", what)
+                troubles["WriteFailed"].append(what)
+        for reason, told_of in troubles.items():
+            for what in told_of[:_EVENTS]:
+                self._tell(obj, "Warning", reason, what)
+            if len(told_of) > _EVENTS:
+                rest = f"and {len(told_of) - _EVENTS} more, which the action log and the status name"
+                self._tell(obj, "Warning", reason, rest)
