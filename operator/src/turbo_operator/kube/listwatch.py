@@ -2,7 +2,8 @@
 
 A list replaces the store, so that what was deleted unseen is noticed. A watch resumes after the last complete event.
 Every error waits before the next try; a version too old (410, as a status or inside the stream) lists again. A stream
-that says nothing, not even a bookmark or its own end, for longer than it was asked to last is dead.
+that says nothing, not even a bookmark or its own end, for longer than it was asked to last is dead. Every ten minutes
+there is a list all the same: an event that the API server never sent, or sent in the wrong order, is made good.
 """
 
 import logging
@@ -32,12 +33,14 @@ class Pace:
         silence_s: A watch is dead if nothing was read for that long; more than `watch_s`.
         backoff_s: Wait after a first error, doubled with each further one.
         longest_backoff_s: The longest wait.
+        relist_s: After that long a watch that ended is followed by a list: a lost event is not lost for good.
     """
 
     watch_s: float = 45.0
     silence_s: float = 55.0
     backoff_s: float = 0.8
     longest_backoff_s: float = 15.0
+    relist_s: float = 600.0
 
 
 class ListWatch(threading.Thread):
@@ -52,6 +55,7 @@ class ListWatch(threading.Thread):
         self._failures = 0
         self._resume: str | None = None
         """Version of the last complete event: where a watch goes on."""
+        self._listed_at = 0.0
         self.last_heard = 0.0
         """Monotonic time of the last sign of life of the API server."""
         self.last_error: str | None = None
@@ -68,6 +72,8 @@ class ListWatch(threading.Thread):
                 if at is None:
                     at = self._list()
                 at = self._watch(at)
+                if time.monotonic() - self._listed_at > self._pace.relist_s:
+                    at = None
             except ApiError as error:
                 at = None if error.status == _GONE else self._resume
                 self._wait(f"{error}", error.retry_after_s)
@@ -94,6 +100,7 @@ class ListWatch(threading.Thread):
                 break
         at = str(metadata.get("resourceVersion") or "0")
         self._store.replace(items, int(at) if at.isdecimal() else 0)
+        self._listed_at = time.monotonic()
         self._alive()
         metrics.LISTS.labels(kind=self._store.kind).inc()
         self._resume = at
