@@ -408,7 +408,7 @@ def test_r24_memory_does_not_grow_with_reconciles(harness: Harness) -> None:
         for kind, prefix in names.PREFIXES.items():
             obj = harness.stores[kind].get(f"{prefix}users")
             assert obj is not None
-            harness.stores[kind].deleted(f"{prefix}users", obj["metadata"]["uid"])
+            harness.stores[kind].remove(f"{prefix}users", obj["metadata"]["uid"])
         harness.reconciler._applier.memory.objects.clear()  # type: ignore[attr-defined]
         harness.reconciler.reconcile(name)
         harness.reconciler.queue.succeeded(name)

@@ -41,13 +41,25 @@ def test_r07_the_cache_is_never_older_than_our_own_write() -> None:
     store.put(_obj("new", 11))
     store.replace([_obj("a", 5)], 7)
     assert _versions(store) == {"a": "10", "new": "11"}
-    store.deleted("a", "uid-a")
+    store.remove("a", "uid-a")
     assert not store.put(_obj("a", 12))
     store.replace([_obj("a", 10), _obj("new", 11)], 11)
     assert _versions(store) == {"new": "11"}
     assert store.put(_obj("a", 20, uid="another"))
     store.remove("a", "uid-a")
     assert _versions(store) == {"new": "11", "a": "20"}
+
+
+def test_r04_a_late_event_does_not_bring_back_what_is_gone() -> None:
+    """After its deletion an object stays gone, also if an event from before arrives after it or without it."""
+    store = Store("ConfigMap", "v1")
+    store.put(_obj("a", 1))
+    store.remove("a", "uid-a")
+    assert not store.put(_obj("a", 5))
+    store.remove("b", "uid-b")
+    assert not store.put(_obj("b", 5))
+    assert _versions(store) == {}
+    assert store.put(_obj("a", 9, uid="another"))
 
 
 _EVENTS = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["put", "delete"])), max_size=12)

@@ -100,7 +100,7 @@ def remove(writer: GraphWriter, store: Store, obj: Object) -> None:
     left = writer.delete(obj)
     metadata = obj["metadata"]
     if left is None:
-        store.deleted(metadata["name"], metadata["uid"])
+        store.remove(metadata["name"], metadata["uid"])
     else:
         store.put(left)
 

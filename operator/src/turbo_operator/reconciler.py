@@ -388,7 +388,7 @@ class Reconciler:
         if result.obj is not None:
             store.put(result.obj)
         elif action.verb == "Delete" and result.outcome == "ok":
-            store.deleted(action.name, action.uid or "")
+            store.remove(action.name, action.uid or "")
         memory.take_result(action, result, self._clock())
 
     def _read_back(self, memory: GraphMemory, graph: Graph | Refusal) -> None:

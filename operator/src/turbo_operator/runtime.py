@@ -235,7 +235,7 @@ class Operator:
     def _collect(self, memory: NoopApplier, graph: Object) -> None:
         """Dev mode's garbage collection: the children of a graph that is gone."""
         for obj in memory.collect(graph["metadata"]["uid"]):
-            self._stores[obj["kind"]].deleted(obj["metadata"]["name"], obj["metadata"]["uid"])
+            self._stores[obj["kind"]].remove(obj["metadata"]["name"], obj["metadata"]["uid"])
 
     def _tell(self, graph: Object, kind: str, reason: str, message: str) -> None:
         if self._tell_event is not None:

@@ -53,7 +53,7 @@ class Store:
         self._lock = threading.Lock()
         self._objects: dict[str, Object] = {}
         self._by_graph: dict[str, set[str]] = {}
-        self._gone: OrderedDict[str, None] = OrderedDict()  # uids whose delete was acknowledged, newest last
+        self._gone: OrderedDict[str, None] = OrderedDict()  # uids of what was deleted, newest last
         self.synced = threading.Event()
 
     def get(self, name: str) -> Object | None:
@@ -83,17 +83,16 @@ class Store:
         self._tell(old, new)
         return True
 
-    def deleted(self, name: str, uid: str) -> None:
-        """Our own delete was acknowledged: events from before it are old news."""
-        with self._lock:
-            self._gone[uid] = None
-            while len(self._gone) > _REMEMBERED_DELETES:
-                self._gone.popitem(last=False)
-        self.remove(name, uid)
-
     def remove(self, name: str, uid: str | None) -> None:
-        """The API server says that an object is gone; another one of the same name stays."""
+        """An object is gone, by an event or the answer to our own delete; another one of the same name stays.
+
+        A uid never comes back: what is still heard of it is old news.
+        """
         with self._lock:
+            if uid is not None:
+                self._gone[uid] = None
+                while len(self._gone) > _REMEMBERED_DELETES:
+                    self._gone.popitem(last=False)
             old = self._objects.get(name)
             if old is None or (uid is not None and old["metadata"].get("uid") != uid):
                 return
