@@ -1,18 +1,23 @@
 """Fixtures of the operator's tests."""
 
+import itertools
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from sandbox import Sandbox, make_sandbox
 
 from k8s_e2e.cluster.local import teardown
 from k8s_e2e.cluster.local.provider import LocalProvider
 from k8s_e2e.cluster.providers import can_run_local
 from k8s_e2e.model.settings import Settings
+from turbo_operator.kube.client import ApiError
 
 settings.register_profile("operator", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile(  # for `task mutants`: the same few examples each time, and no search for a smaller one
@@ -31,6 +36,11 @@ class ControlPlane:
     """etcd, kube-apiserver and kube-controller-manager without a node, with the kubeconfig of the administrator."""
 
     kubeconfig: Path
+
+    @property
+    def process(self) -> int:
+        """A process in the network namespace of the API server."""
+        return teardown.processes(self.kubeconfig.parent)[-1]
 
     def kill(self, component: str) -> None:
         """SIGKILL a component; the cluster starts it again a second later."""
@@ -55,3 +65,29 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
         yield ControlPlane(provider.up(name, control_plane_only=True, progress=print).kubeconfig)
     finally:
         provider.down(name, progress=print)
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def new_sandbox(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Callable[[], Sandbox]]:
+    """Makes namespaces; they are deleted in the end."""
+    made: list[Sandbox] = []
+
+    def make() -> Sandbox:
+        name = f"operator-{int(time.time())}-{next(_numbers)}"
+        (directory := tmp_path / name).mkdir()
+        made.append(make_sandbox(control_plane.kubeconfig, name, directory))
+        return made[-1]
+
+    yield make
+    for each in made:
+        with suppress(ApiError):  # the test has deleted it
+            each.admin.request("DELETE", f"/api/v1/namespaces/{each.namespace}")
+
+
+@pytest.fixture
+def sandbox(new_sandbox: Callable[[], Sandbox]) -> Sandbox:
+    """A namespace of its own."""
+    return new_sandbox()

@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,12 @@ import httpx
 import yaml
 
 from turbo_operator.core import names
-from turbo_operator.kube.client import APPLY, ApiError, KubeClient
+from turbo_operator.core.desired import Options, Owner, desired
+from turbo_operator.core.fields import slim
+from turbo_operator.core.graph import Graph
+from turbo_operator.core.normalize import normalize
+from turbo_operator.core.plan import Action, plan
+from turbo_operator.kube.client import APPLY, ApiError, KubeClient, Unreachable
 
 MANIFESTS = Path(__file__).parents[2] / "infra" / "k8s" / "base"
 
@@ -60,6 +66,15 @@ class OperatorProcess:
         """Phase of an environment."""
         status = self.get(f"/v1/status/{environment_id}")
         return None if status is None else str(status["phase"])
+
+    def alive(self) -> bool:
+        """Whether the process runs and /healthz says so."""
+        return self.process.poll() is None and self.client.get("/healthz").status_code == 200
+
+    def unready(self) -> dict[str, str]:
+        """What /readyz finds wrong, by check; empty if it is ready."""
+        reply = self.client.get("/readyz")
+        return {} if reply.status_code == 200 else {k: v for k, v in reply.json()["checks"].items() if v != "ok"}
 
     def metric(self, name: str) -> float:
         """Sum of a metric over its labels."""
@@ -109,6 +124,30 @@ class Sandbox:
         """ConfigMaps, Services and Deployments by kind and name."""
         return {(kind, obj["metadata"]["name"]): obj for kind in names.KIND_ORDER for obj in self.list(kind)}
 
+    def contents(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """The children without what differs between two histories: uids, versions, times, allotted addresses."""
+        return {key: _lasting(obj) for key, obj in self.children().items()}
+
+    def outstanding(self, name: str = "env-1") -> tuple[Action, ...]:
+        """The writes that are left to do for an APIGraph, as its spec and its children are now."""
+        obj = self.get(names.GRAPH_KIND, name)
+        assert obj is not None
+        graph = normalize(obj["spec"])
+        assert isinstance(graph, Graph)
+        owner = Owner(name, obj["metadata"]["uid"])
+        observed = {key: {**slim(child), "kind": key[0]} for key, child in self.children().items()}
+        return plan(graph, desired(graph, owner, Options()), observed, owner)
+
+    def answers(self) -> bool:
+        """Whether the API server does."""
+        try:
+            self.admin.request("GET", self.admin.path("ConfigMap"))
+        except Unreachable:
+            return False
+        except ApiError as error:
+            return error.status < 500
+        return True
+
     def versions(self) -> dict[tuple[str, str], str]:
         """ResourceVersion of all children and graphs."""
         objects = {("APIGraph", obj["metadata"]["name"]): obj for obj in self.list("APIGraph")} | self.children()
@@ -148,9 +187,9 @@ class Sandbox:
         self.admin.request("DELETE", self.admin.path(kind, name))
 
     @contextmanager
-    def operator(self, **environ: str) -> Iterator[OperatorProcess]:
+    def operator(self, *, through: Sequence[str] = (), **environ: str) -> Iterator[OperatorProcess]:
         """A running operator in k8s mode; ready when given, killed at the end."""
-        process = self.start(**environ)
+        process = self.start(environ, through=through)
         try:
             yield process
         finally:
@@ -159,11 +198,12 @@ class Sandbox:
                 process.process.wait()
             process.client.close()
 
-    def start(self, *, through: Sequence[str] = (), **environ: str) -> OperatorProcess:
+    def start(
+        self, environ: Mapping[str, str] | None = None, *, through: Sequence[str] = (), until_ready: bool = True
+    ) -> OperatorProcess:
         """Start an operator and wait until it is ready; `through` is a command that ends by executing its arguments."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        environ = environ or {}
+        port = int(environ.get("PORT") or _free_port())
         log = self.directory / f"operator-{len(self.started)}.log"
         environment = {
             "PATH": os.environ["PATH"],
@@ -186,8 +226,16 @@ class Sandbox:
             assert process.poll() is None, log.read_text()
             return running.get("/readyz") is not None
 
-        wait("the operator to be ready", ready)
+        if until_ready:
+            wait("the operator to be ready", ready)
         return running
+
+    def kubeconfig_for(self, server: str) -> Path:
+        """A copy of the operator's kubeconfig that leads to another address of the API server."""
+        document = json.loads(self.kubeconfig.read_text())
+        for cluster in document["clusters"]:
+            cluster["cluster"]["server"] = server
+        return _private(self.directory / "other.kubeconfig", document)
 
 
 def make_sandbox(kubeconfig: Path, namespace: str, directory: Path) -> Sandbox:
@@ -221,7 +269,52 @@ def make_sandbox(kubeconfig: Path, namespace: str, directory: Path) -> Sandbox:
     document = yaml.safe_load(kubeconfig.read_text())
     for user in document["users"]:
         user["user"] = {"token": token}
-    own = directory / "operator.kubeconfig"
-    own.touch(mode=0o600)
-    own.write_text(json.dumps(document))
-    return Sandbox(admin, own, directory)
+    return Sandbox(admin, _private(directory / f"{namespace}.kubeconfig", document), directory)
+
+
+def settled(operator: OperatorProcess, environment_id: str = "env-1", phase: str = "Running") -> None:
+    """Wait for a phase of an environment."""
+    wait(f"{environment_id} to be {phase}", lambda: operator.phase(environment_id) == phase)
+
+
+def built(operator: OperatorProcess, build_id: str, timeout_s: float = 60.0, environment_id: str = "env-1") -> None:
+    """Wait until an environment runs a build."""
+
+    def state() -> tuple[Any, Any]:
+        status = operator.get(f"/v1/status/{environment_id}") or {}
+        return status.get("buildId"), status.get("phase")
+
+    deadline = time.monotonic() + timeout_s
+    while (seen := state()) != (build_id, "Running"):
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for {build_id} to be Running; last seen: {seen}"
+        assert operator.process.poll() is None, operator.log.read_text()[-3000:]
+        time.sleep(0.05)
+
+
+def _lasting(obj: dict[str, Any]) -> dict[str, Any]:
+    metadata = {key: obj["metadata"].get(key) or {} for key in ("name", "labels", "annotations", "finalizers")}
+    metadata["annotations"] = {k: v for k, v in metadata["annotations"].items() if not k.startswith("deployment.")}
+    metadata["owners"] = [
+        {k: v for k, v in reference.items() if k != "uid"} for reference in obj["metadata"].get("ownerReferences") or ()
+    ]
+    metadata["ours"] = [
+        re.sub(r'uid\\":\\"[0-9a-f-]+', "uid", json.dumps(entry["fieldsV1"], sort_keys=True))  # of the owner
+        for entry in obj["metadata"].get("managedFields") or ()
+        if entry["manager"] == names.MANAGER
+    ]
+    rest = {key: value for key, value in obj.items() if key not in {"metadata", "status"}}
+    if "clusterIP" in rest.get("spec", {}):
+        rest["spec"] = {k: v for k, v in rest["spec"].items() if k not in {"clusterIP", "clusterIPs"}}
+    return {**rest, "metadata": metadata}
+
+
+def _private(path: Path, document: Any) -> Path:
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(document))
+    return path
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

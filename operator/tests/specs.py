@@ -25,6 +25,11 @@ def component(package: str = "users", version: str = "1.0.0", **runtime: Any) ->
     }
 
 
+def idle(package: str = "users", version: str = "1.0.0", **runtime: Any) -> dict[str, Any]:
+    """A component without pods, for where there is no node to run them."""
+    return component(package, version, **{"replicas": 0, **runtime})
+
+
 def spec(
     *components: dict[str, Any], environment: str = "env-1", build: str = "build-1", **more: Any
 ) -> dict[str, Any]:
@@ -36,6 +41,21 @@ def spec(
         "components": list(components),
         **more,
     }
+
+
+def moving(size: int, turn: int) -> dict[str, Any]:
+    """Build number `turn` of a graph: of any two in a row each has two components of its own, the others differ.
+
+    A step is two Creates and two Deletes of each kind, and an Update of everything else; it gives and takes an
+    environment variable, an annotation and a port.
+    """
+    runtime = {
+        "env": {"TURN": str(turn), f"ONLY_{turn % 3}": "x"},
+        "annotations": {f"example.com/turn-{turn % 2}": "x"},
+        "port": 8080 + turn % 2,
+    }
+    components = (idle(f"c{n}", f"{turn + 1}.0.0", **runtime) for n in range(2 * turn, 2 * turn + size))
+    return spec(*components, build=f"build-{turn}")
 
 
 def graph_of(value: Any) -> Graph:
