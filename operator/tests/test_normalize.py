@@ -1,5 +1,6 @@
 """What a spec may say, and the sentence that refuses the rest."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -461,3 +462,69 @@ def test_a_spec_without_its_frame_is_refused_whole(broken: str) -> None:
     result = normalize(value)
     assert isinstance(result, Refusal)
     assert any(broken in problem for problem in result.problems)
+
+
+_LABEL = "x" * 63
+_DNS = ".".join([_LABEL] * 4)[:253]
+_PATTERNS: dict[str, tuple[Callable[[str], dict[str, Any]], list[str], list[str]]] = {
+    "package": (
+        component,
+        ["a", "0", "@acme/users", "@a-1/b", "a.b/c_d-e", "a" * 128],
+        ["Users", "@acme", "@Acme/u", "@/u", "-a", ".a", "a" * 129, "a b", "a\n", "é"],
+    ),
+    "kind": (
+        lambda text: {**component(), "kind": text},
+        ["a", "A.b_c-9", _LABEL],
+        ["-a", "a-", ".a", "a_", _LABEL + "x", "a b", "a\n"],
+    ),
+    "image": (
+        lambda text: component(image=text),
+        ["a", "r.example.com:5000/a_b/c@sha256:00", "a" * 512],
+        ["-a", ":a", "a" * 513, "a b", "a\n"],
+    ),
+    "environment": (
+        lambda text: component(env={text: "x"}),
+        ["A", "a.b-C_9", "-", "A" * 253],
+        ["", "A" * 254, "A=B", "é", "A\n"],
+    ),
+    "annotation": (
+        lambda text: component(annotations={text: "x"}),
+        ["a", "A.b_c-9", "example.com/x", "a-b.c/X", _LABEL, f"{_DNS}/{_LABEL}"],
+        [
+            *["", "/x", "a/", "a/b/c", "-a", "a.", _LABEL + "x", "a\n", "x/é"],
+            *["Example.com/x", "-a/x", "a-/x", "a..b/x", ".a/x", "a./x", f"{_DNS}x/x"],
+        ],
+    ),
+    "resource": (
+        lambda text: component(resources={"limits": {text: "1"}}),
+        ["cpu", "memory", "ephemeral-storage", "example.com/gpu"],
+        ["gpu", "/x", "example.com/", "a..b/gpu", "CPU", ""],
+    ),
+    "probe path": (
+        lambda text: component(annotations={_PATH: text}),
+        ["/", "/a/B.9", "/~u/%20!$&'()*+,;=:@_-"],
+        ["", "a", "/a b", "/é", "/a?b", "/a#b", '/"', "/a\n"],
+    ),
+    "probe port": (
+        lambda text: component(annotations={_PATH: "/", _PORT: text}),
+        ["1", "80", "65535"],
+        ["", "0", "08", "+8", "8 ", "８", "65536", "100000"],  # noqa: RUF001 - a digit, though none of a port
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "good", "bad"), _PATTERNS.values(), ids=_PATTERNS.keys())
+def test_r12_what_kubernetes_would_not_take_is_refused_before(
+    make: Callable[[str], dict[str, Any]], good: list[str], bad: list[str]
+) -> None:
+    """Of each kind of name the longest and oddest that are valid are taken, and their invalid neighbours are not."""
+    assert [text for text in good if graph_of(spec(make(text))).refused] == []
+    assert [text for text in bad if not graph_of(spec(make(text))).refused] == []
+
+
+def test_r12_a_host_is_a_dns_name() -> None:
+    """Labels of 63 characters and 253 in all are what DNS allows."""
+    good = ["a", "a-1.b", "0.example.com", _DNS]
+    bad = ["A", "-a", "a-", "a..b", ".a", "a.", "a_b", _LABEL + "x", _DNS[:-1] + ".x", "a\n"]
+    hosts = [graph_of(spec(component(), ingress={"host": text})).host for text in [*good, *bad]]
+    assert hosts == [*good, *[None] * len(bad)]
