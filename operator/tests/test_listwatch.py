@@ -144,8 +144,7 @@ def test_r06_410_lists_again_and_what_was_deleted_unseen_is_gone(server: FakeApi
 @pytest.mark.parametrize("status", [429, 500, 503, 504])
 def test_r06_errors_are_waited_out(server: FakeApiServer, status: int) -> None:
     """429 and server errors are tried again, not before 0.8 s and not before Retry-After, and without a new list."""
-    headers = {"Retry_After": "2"} if status == 429 else {}
-    server.script("watch", answer(status, **headers))
+    server.script("watch", answer(status, retry_after_s=2 if status == 429 else None))
     with _watching(server) as (store, watch):
         _wait("another watch", lambda: len(server.asked("watch")) == 2)
         _make(server, "b")
@@ -192,6 +191,36 @@ def test_r06_a_line_that_is_never_json_is_passed_by_with_a_list(server: FakeApiS
     with _watching(server, Pace(watch_s=5, silence_s=6, backoff_s=0.05, longest_backoff_s=0.1)) as (_, watch):
         _wait("the list", lambda: len(server.asked("list")) == 2)
         _wait("the error to be forgotten", lambda: watch.last_error is None)
+
+
+def test_r06_an_error_that_stays_at_one_place_is_passed_by_with_a_list(server: FakeApiServer) -> None:
+    """A version that no watch can ever start from, as after a restored backup, is no reason to stand still."""
+    server.script("watch", *[answer(504, "Timeout")] * 4)
+    with _watching(server, Pace(watch_s=5, silence_s=6, backoff_s=0.05, longest_backoff_s=0.1)) as (_, watch):
+        _wait("the list", lambda: len(server.asked("list")) == 2)
+        _wait("the error to be forgotten", lambda: watch.last_error is None)
+
+
+def test_r05_a_restored_backup_replaces_the_cache(server: FakeApiServer) -> None:
+    """When the API server's versions go back, what it lists is what there is."""
+    for name in "abc":
+        _make(server, name)
+    with _watching(server) as (store, _):
+        _wait("the first list", lambda: _names(store) == set("abc"))
+        _wait("the watch", lambda: len(server.asked("watch")) == 1)
+
+        def restore(handler: Handler) -> None:
+            for name in "abc":
+                _drop(server, name)
+            server.objects.version = 1
+            _make(server, "a")
+            _make(server, "d")
+            server.objects.compact()
+            gone_in_stream(handler)
+
+        server.script("watch", restore)
+        server.end_watches()
+        _wait("the second list", lambda: _names(store) == {"a", "d"})
 
 
 def test_r06_a_silent_half_open_stream_is_given_up(server: FakeApiServer) -> None:

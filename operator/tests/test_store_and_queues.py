@@ -50,6 +50,16 @@ def test_r07_the_cache_is_never_older_than_our_own_write() -> None:
     assert _versions(store) == {"new": "11", "a": "20"}
 
 
+def test_r05_a_list_whose_versions_went_back_is_taken_as_it_is() -> None:
+    """After a backup was restored, neither higher versions nor deletions from before hide what is there."""
+    store = Store("ConfigMap", "v1")
+    store.replace([_obj("a", 90), _obj("b", 95), _obj("c", 96)], 100)
+    store.remove("c", "uid-c")
+    store.replace([_obj("a", 40), _obj("c", 50)], 60, anew=True)
+    assert _versions(store) == {"a": "40", "c": "50"}
+    assert store.put(_obj("c", 61))
+
+
 def test_r04_a_late_event_does_not_bring_back_what_is_gone() -> None:
     """After its deletion an object stays gone, also if an event from before arrives after it or without it."""
     store = Store("ConfigMap", "v1")

@@ -99,18 +99,27 @@ class Store:
             self._set(name, None)
         self._tell(old, None)
 
-    def replace(self, objects: Iterable[Mapping[str, Any]], at_version: int) -> None:
-        """Take in a complete list: what is not in it is gone, unless we wrote it after the list was made."""
+    def replace(self, objects: Iterable[Mapping[str, Any]], at_version: int, *, anew: bool = False) -> None:
+        """Take in a complete list: what is not in it is gone, unless we wrote it after the list was made.
+
+        Args:
+            objects: All objects of the kind.
+            at_version: Version of the list.
+            anew: Versions went back, as they do when a backup is restored: nothing known before counts.
+        """
         listed = {obj["metadata"]["name"]: self._complete(obj) for obj in objects}
         changes: list[tuple[Object | None, Object | None]] = []
         with self._lock:
+            if anew:
+                self._gone.clear()
             for name, old in list(self._objects.items()):
-                if name not in listed and version(old) <= at_version:
+                if name not in listed and (anew or version(old) <= at_version):
                     self._set(name, None)
                     changes.append((old, None))
             for name, new in listed.items():
                 before = self._objects.get(name)
-                if new["metadata"].get("uid") not in self._gone and (before is None or version(new) > version(before)):
+                newer = anew or before is None or version(new) > version(before)
+                if newer and new["metadata"].get("uid") not in self._gone:
                     self._set(name, new)
                     changes.append((before, new))
         self.synced.set()

@@ -55,6 +55,8 @@ class ListWatch(threading.Thread):
         self._failures = 0
         self._resume: str | None = None
         """Version of the last complete event: where a watch goes on."""
+        self._newest = 0
+        """Highest version heard of; a complete list is never older, unless the API server's data was restored."""
         self._listed_at = 0.0
         self.last_heard = 0.0
         """Monotonic time of the last sign of life of the API server."""
@@ -74,13 +76,11 @@ class ListWatch(threading.Thread):
                 at = self._watch(at)
                 if time.monotonic() - self._listed_at > self._pace.relist_s:
                     at = None
-            except ApiError as error:
-                at = None if error.status == _GONE else self._resume
-                self._wait(f"{error}", error.retry_after_s)
-            except Unreachable as error:
+            except (ApiError, Unreachable) as error:
+                gone = isinstance(error, ApiError) and error.status == _GONE
                 # What cannot be read three times at one place is passed by with a list.
-                at = self._resume if self._failures < _TRIES_AT_ONE_PLACE else None
-                self._wait(f"{error}", None)
+                at = None if gone or self._failures >= _TRIES_AT_ONE_PLACE else self._resume
+                self._wait(f"{error}", error.retry_after_s if isinstance(error, ApiError) else None)
             except Exception as error:
                 log.exception("the watch of %s met something unexpected and lists again", self._store.kind)
                 at = None
@@ -99,7 +99,11 @@ class ListWatch(threading.Thread):
             if not token:
                 break
         at = str(metadata.get("resourceVersion") or "0")
-        self._store.replace(items, int(at) if at.isdecimal() else 0)
+        at_version = int(at) if at.isdecimal() else 0
+        if at_version < self._newest:
+            log.warning("versions of %s went back from %d to %d", self._store.kind, self._newest, at_version)
+        self._store.replace(items, at_version, anew=at_version < self._newest)
+        self._newest = at_version
         self._listed_at = time.monotonic()
         self._alive()
         metrics.LISTS.labels(kind=self._store.kind).inc()
@@ -141,6 +145,7 @@ class ListWatch(threading.Thread):
             log.warning("the watch of %s sent an event of unknown type %r", self._store.kind, kind)
         if version(obj):
             self._resume = str(version(obj))
+            self._newest = max(self._newest, version(obj))
 
     def _alive(self) -> None:
         self.last_heard = time.monotonic()
