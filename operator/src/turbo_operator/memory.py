@@ -18,6 +18,8 @@ _FIRST_RETRY_S = 0.8
 _CONFLICT_RETRY_S = 0.2
 _LONGEST_RETRY_S = 60.0
 _LONGEST_REFUSED_RETRY_S = 300.0
+_UNKEPT_RETRY_S = 300.0
+"""What the API server did not keep is written again that seldom: whatever changed it may be gone by then."""
 
 
 @dataclass(slots=True)
@@ -45,7 +47,7 @@ class GraphMemory:
         self._judged: dict[ObjectKey, int] = {}
         self._troubles: dict[ObjectKey, _Trouble] = {}
         self._unread: dict[ObjectKey, Action] = {}
-        self._unkept: dict[ObjectKey, tuple[str, frozenset[str]]] = {}
+        self._unkept: dict[ObjectKey, tuple[str, frozenset[str], float]] = {}
         self._told: frozenset[tuple[str, ...]] = frozenset()
         self._traced = 0
 
@@ -98,7 +100,7 @@ class GraphMemory:
     def _is_due(self, action: Action, now: float) -> bool:
         body = digest(action.body)
         unkept = self._unkept.get(action.key)
-        if unkept is not None and unkept[0] == body and set(action.fields) <= unkept[1]:
+        if unkept is not None and unkept[0] == body and set(action.fields) <= unkept[1] and now < unkept[2]:
             self._failures[action.key] = _not_kept(unkept[1])
             return False
         trouble = self._troubles.get(action.key)
@@ -111,7 +113,7 @@ class GraphMemory:
             if result.outcome != "unknown":
                 self._unread.pop(key, None)  # an answer to a later write: what became of the earlier one is past
             if result.outcome == "ok":
-                self._take_success(action, result.obj, body)
+                self._take_success(action, result.obj, body, now)
                 return
             before = self._troubles.get(key)
             tries = before.tries + 1 if before is not None and before.body == body else 1
@@ -126,7 +128,7 @@ class GraphMemory:
             if result.outcome == "unknown":
                 self._unread[key] = action
 
-    def _take_success(self, action: Action, obj: Object | None, body: str) -> None:
+    def _take_success(self, action: Action, obj: Object | None, body: str, now: float) -> None:
         key = action.key
         self._pending.pop(key, None)
         self._failures.pop(key, None)
@@ -136,8 +138,8 @@ class GraphMemory:
             return
         left = frozenset(differences(action.body, obj))
         if left:
-            # Written again it would come out the same: a webhook or the API server itself changes it.
-            self._unkept[key] = (body, left)
+            # Written again at once it would come out the same: a webhook or the API server itself changes it.
+            self._unkept[key] = (body, left, now + _UNKEPT_RETRY_S)
             self._failures[key] = _not_kept(left)
         elif action.kind == "Deployment":
             self._judged[key] = obj["metadata"].get("generation", 0)
