@@ -158,6 +158,8 @@ _FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[s
         {"f:a": {}},
         ("a",),
     ),
+    "an atomic map with a map in place of a value": ({"a": {"b": 1}}, {"a": {"b": {"c": 1}}}, {"f:a": {}}, ("a",)),
+    "an atomic map with a value in place of a map": ({"a": {"b": {"c": 1}}}, {"a": {"b": 1}}, {"f:a": {}}, ("a",)),
     "an atomic map that lacks a key further down": ({"a": {"b": {"c": 1}}}, {"a": {"b": {}}}, {"f:a": {}}, ("a",)),
     "an atomic list with defaults in its items": (
         {"a": [1, {"b": {"c": 1}}]},

@@ -323,9 +323,9 @@ def test_an_action_says_what_is_written_and_why() -> None:
 
 def test_r13_a_replacement_names_the_field_that_cannot_be_changed() -> None:
     """Who reads the actions sees which immutable field made a delete out of an update."""
-    wanted = desired(graph_of(spec(component(env={"A": "1"}))), OWNER, OPTIONS)
+    wanted = desired(graph_of(spec(component(env={"a.b": "1"}))), OWNER, OPTIONS)
     config_map, _, deployment = (copy.deepcopy(obj) for obj in wanted)
-    config_map["data"]["A"] = "0"
+    config_map["data"]["a.b"] = "0"
     deployment["spec"]["selector"]["matchLabels"]["extra"] = "x"
     for obj, uid in ((config_map, "c1"), (deployment, "d1")):
         obj["metadata"] |= {"uid": uid, OWNED_FIELDS: json.dumps(applied_fields(obj))}
@@ -341,11 +341,11 @@ def test_r13_a_replacement_names_the_field_that_cannot_be_changed() -> None:
             "cm-users",
             "users",
             f"replaced: data of an immutable ConfigMap {cannot}",
-            ("data.A",),
+            ("data.a.b",),
             uid="c1",
         ),
     )
-    config_map["data"]["A"] = "1"
+    config_map["data"]["a.b"] = "1"
     config_map["metadata"]["labels"]["turboengine.io/kind"] = "changed"
     del deployment["spec"]
     replaced, updated = sorted(plan(graph_of(spec()), (wanted[0], wanted[2]), observed, OWNER), key=lambda a: a.verb)

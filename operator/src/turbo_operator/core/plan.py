@@ -1,8 +1,8 @@
 """What has to be written to get from what is there to what is wanted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from turbo_operator.core import names
 from turbo_operator.core.canonical import canonical_json
@@ -171,9 +171,10 @@ def encode(actions: tuple[Action, ...]) -> bytes:
 
 
 def _graph_reference(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    for reference in obj["metadata"].get("ownerReferences") or ():
+    references: Iterable[Mapping[str, Any]] = obj["metadata"].get("ownerReferences") or ()
+    for reference in references:
         if reference.get("kind") == names.GRAPH_KIND and reference.get("apiVersion") == names.GRAPH_API_VERSION:
-            return cast("Mapping[str, Any]", reference)
+            return reference
     return None
 
 
