@@ -14,7 +14,9 @@ from turbo_operator.graphs import GraphRefusedError
 from turbo_operator.kube.client import APPLY, JSON, ApiError, KubeClient, Unreachable
 from turbo_operator.logs import timestamp
 
-_CONFLICT, _NOT_FOUND, _UNPROCESSABLE = 409, 404, 422
+_CONFLICT, _NOT_FOUND, _TOO_LARGE, _UNPROCESSABLE = 409, 404, 413, 422
+_ETCD_TOO_LARGE = "request is too large"
+"""In the 500 that the API server makes of etcd's refusal of an object beyond 1.5 MiB."""
 _QUEUED_EVENTS = 500
 
 log = logging.getLogger(__name__)
@@ -101,6 +103,9 @@ class KubernetesGraphs:
 def _refused(error: ApiError) -> GraphRefusedError:
     if error.status == _CONFLICT:
         return GraphRefusedError(_CONFLICT, "conflict", error.message)
+    if error.status == _TOO_LARGE or _ETCD_TOO_LARGE in error.message:
+        text = f"the graph is larger than the API server takes, split the environment: {error.message}"
+        return GraphRefusedError(_TOO_LARGE, "too_large", text)
     if error.status in {400, _UNPROCESSABLE}:
         return GraphRefusedError(_UNPROCESSABLE, "refused", error.message)
     if error.status == 403:  # noqa: PLR2004 - Forbidden
@@ -137,6 +142,8 @@ class EventRecorder(threading.Thread):
                 )
             except (ApiError, Unreachable) as error:
                 log.warning("event not posted: %s", error, extra={"reason": reason})
+            except Exception:
+                log.exception("event not posted", extra={"reason": reason})
 
     def _event(self, graph: Object, kind: str, reason: str, message: str, at: float) -> dict[str, Any]:
         metadata = graph["metadata"]
