@@ -154,6 +154,16 @@ def test_r06_errors_are_waited_out(server: FakeApiServer, status: int) -> None:
     assert len(server.asked("list")) == 1
 
 
+def test_r22_a_watch_that_is_open_again_is_no_error_though_it_has_nothing_to_say(server: FakeApiServer) -> None:
+    """After an error an open watch is enough for readiness: the next event or bookmark may be most of a minute away."""
+    server.script("watch", answer(503))
+    with _watching(server, Pace(watch_s=60, silence_s=70)) as (_, watch):
+        _wait("the error", lambda: watch.last_error is not None)
+        _wait("the error to be forgotten", lambda: watch.last_error is None)
+        assert len(server.asked("watch")) == 2
+        assert watch.silent_s() < 60
+
+
 @pytest.mark.parametrize("broken", [cut, reset], ids=["cut", "reset"])
 def test_r06_a_cut_line_is_not_taken_and_not_lost(server: FakeApiServer, broken: Step) -> None:
     """A stream that breaks goes on after the last complete event."""

@@ -10,7 +10,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -146,8 +146,10 @@ class KubeClient:
             raise Unreachable(f"{method} {path}: the answer is not JSON: {error}", sent=True) from error
         return answer if isinstance(answer, dict) else {}
 
-    def stream(self, path: str, query: Mapping[str, str], *, silence_s: float) -> Iterator[dict[str, Any]]:
-        """The objects of a watch, one a line; ends when the API server ends it.
+    def stream(
+        self, path: str, query: Mapping[str, str], *, silence_s: float, opened: Callable[[], None] = lambda: None
+    ) -> Iterator[dict[str, Any]]:
+        """The objects of a watch, one a line; ends when the API server ends it. `opened` is called at its beginning.
 
         Raises:
             ApiError: the watch was refused.
@@ -157,6 +159,7 @@ class KubeClient:
         try:
             if response.status >= 300:  # noqa: PLR2004 - everything but success
                 raise _api_error(response.status, response.headers, response.data)
+            opened()
             yield from _lines(response)
         except urllib3.exceptions.HTTPError as error:
             self._drop_idle(error)
@@ -239,8 +242,9 @@ def _api_error(status: int, headers: Mapping[str, str], data: bytes) -> ApiError
         body = None
     if not isinstance(body, dict):
         body = {"message": data[:200].decode(errors="replace")}
-    details = body.get("details") or {}
-    retry_after = headers.get("Retry-After", "")
-    seconds = float(retry_after) if retry_after.isdecimal() else details.get("retryAfterSeconds")
-    causes = tuple(str(cause.get("field", "")) for cause in details.get("causes") or ())
+    details = body["details"] if isinstance(body.get("details"), dict) else {}
+    retry_after = headers.get("Retry-After") or str(details.get("retryAfterSeconds") or "")
+    seconds = float(retry_after) if retry_after.isdecimal() else None
+    listed = details["causes"] if isinstance(details.get("causes"), list) else []
+    causes = tuple(str(cause.get("field", "")) for cause in listed if isinstance(cause, dict))
     return ApiError(status, str(body.get("reason") or ""), str(body.get("message") or ""), seconds, causes)

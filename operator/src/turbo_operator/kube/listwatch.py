@@ -20,6 +20,7 @@ from turbo_operator.store import Store, version
 _GONE = 410
 _PAGE = 500
 _TRIES_AT_ONE_PLACE = 3
+_PROVEN_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,16 @@ class ListWatch(threading.Thread):
         self._listed_at = 0.0
         self.last_heard = 0.0
         """Monotonic time of the last sign of life of the API server."""
-        self.last_error: str | None = None
+        self._error: str | None = None
+        self._opened_at: float | None = None
+        """When the API server began to answer the watch in progress."""
+
+    @property
+    def last_error(self) -> str | None:
+        """What went wrong last; None once a watch is open again for a moment: it may have nothing to say for long."""
+        opened_at = self._opened_at
+        proven = opened_at is not None and time.monotonic() - opened_at > _PROVEN_S
+        return None if proven else self._error
 
     def silent_s(self) -> float:
         """Seconds since the API server was last heard of; infinite before the first list."""
@@ -122,7 +132,7 @@ class ListWatch(threading.Thread):
             "timeoutSeconds": str(max(1, round(self._pace.watch_s * random.uniform(0.8, 1.0)))),  # noqa: S311
         }
         path = self._client.path(self._store.kind)
-        for event in self._client.stream(path, query, silence_s=self._pace.silence_s):
+        for event in self._client.stream(path, query, silence_s=self._pace.silence_s, opened=self._opened):
             self._take(str(event.get("type")), event["object"])
             self._alive()
             events += 1
@@ -147,17 +157,20 @@ class ListWatch(threading.Thread):
             self._resume = str(version(obj))
             self._newest = max(self._newest, version(obj))
 
+    def _opened(self) -> None:
+        self.last_heard = self._opened_at = time.monotonic()
+
     def _alive(self) -> None:
         self.last_heard = time.monotonic()
         if self._failures:
             log.info("the watch of %s goes on after %d errors", self._store.kind, self._failures)
-        self._failures, self.last_error = 0, None
+        self._failures, self._error = 0, None
 
     def _wait(self, error: str, retry_after_s: float | None) -> None:
         if self._stopping.is_set():
             return
         self._failures += 1
-        self.last_error = error
+        self._error, self._opened_at = error, None
         metrics.WATCH_ERRORS.labels(kind=self._store.kind).inc()
         pace = self._pace
         delay = min(pace.backoff_s * 2 ** min(self._failures - 1, 10), pace.longest_backoff_s)
