@@ -148,6 +148,26 @@ def test_errors_have_one_form(
         assert "POST" in reply.headers["allow"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({**spec(component()), "\ud800": 1}).encode(),
+        json.dumps(spec(component("\udfff"), component())).encode(),
+        b"[" * 100_000,
+        b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+        b"\xff\xfe",
+    ],
+    ids=["half a pair as a key", "half a pair in a name", "deep lists", "deep objects", "not UTF-8"],
+)
+def test_json_that_cannot_be_used_is_the_callers_mistake(client: httpx.Client, body: bytes) -> None:
+    """What has no meaning or no end is 400, and leaves every later answer as it is."""
+    reply = client.post("/v1/reconcile", content=body, headers={"content-type": "application/json"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_json")
+    assert client.get("/v1/status").json() == {"environments": []}
+    pair = json.dumps(spec(component(env={"A": "\U0001f600"})))  # a whole pair, in escapes
+    assert client.post("/v1/reconcile", content=pair, headers={"content-type": "application/json"}).status_code == 200
+
+
 def test_a_body_beyond_four_mebibytes_is_refused(client: httpx.Client) -> None:
     """What is too large is not read to its end."""
     body = b" " * (LARGEST_BODY + 1)

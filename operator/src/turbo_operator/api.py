@@ -175,9 +175,12 @@ async def _json_body(request: Request) -> Any:
         if len(body) > LARGEST_BODY:
             raise ApiProblem(413, "too_large", f"the body is larger than {LARGEST_BODY} bytes")
     try:
-        return json.loads(body)
-    except ValueError as error:
-        raise ApiProblem(400, "invalid_json", f"the body is not JSON: {error}") from error
+        document = json.loads(body)
+        if b"\\u" in body:
+            json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair cannot be written anywhere
+    except (ValueError, RecursionError) as error:
+        raise ApiProblem(400, "invalid_json", f"the body is not JSON that can be used: {error}") from error
+    return document
 
 
 def make_app(operator: Operator) -> ASGIApp:
