@@ -227,6 +227,8 @@ class FakeApiServer(ThreadingHTTPServer):
         """What becomes of the events of a watch; called again and again, also when there are none."""
         self.tampered = False
         """Whether watches end without a bookmark: what was tampered with is not vouched for."""
+        self.weather: Callable[[Handler], Step | None] = lambda _request: None
+        """The step for a request that none was scripted for."""
         self.rights: dict[str, set[str]] = defaultdict(set)
         for document in yaml.safe_load_all(_RBAC.read_text()):
             for rule in document.get("rules") or ():
@@ -279,7 +281,7 @@ class FakeApiServer(ThreadingHTTPServer):
             self.seen.append(
                 Seen(time.monotonic(), request.verb, request.kind, request.name, request.query, found is not None)
             )
-            return None if found is None else found[2]
+        return self.weather(request) if found is None else found[2]
 
     def asked(self, verb: str, kind: str | None = None) -> list[Seen]:
         """The requests of a verb so far."""
@@ -314,12 +316,13 @@ def fake_sandbox(directory: Path) -> Iterator[tuple[FakeApiServer, Sandbox]]:
         yield server, Sandbox(server.client(operator=False), server.write_kubeconfig(directory), directory)
 
 
-def answer(status: int, reason: str = "Scripted", *, landed: bool = False, **headers: str) -> Step:
+def answer(status: int, reason: str = "Scripted", *, landed: bool = False, retry_after_s: int | None = None) -> Step:
     """A status in place of the answer; the write may have landed all the same."""
 
     def step(handler: Handler) -> None:
         if landed:
             handler.land()
+        headers = {} if retry_after_s is None else {"Retry_After": str(retry_after_s)}
         handler.reply(status, Problem(status, reason, "as scripted").document, **headers)
 
     return step

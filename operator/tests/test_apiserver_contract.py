@@ -413,7 +413,7 @@ def test_lists_come_in_pages_of_one_moment(api: Sandbox) -> None:
 
 def _watch(client: KubeClient, at: str, timeout_s: int, kind: str = "ConfigMap") -> list[dict[str, Any]]:
     query = {"watch": "true", "resourceVersion": at, "allowWatchBookmarks": "true", "timeoutSeconds": str(timeout_s)}
-    return list(client.stream(client.path(kind), query, silence_s=timeout_s + 5))
+    return list(client.stream(client.path(kind), query, silence_s=timeout_s + 5, opened=lambda: None))
 
 
 def test_a_watch_tells_everything_after_its_version_and_ends_in_time(api: Sandbox, client: KubeClient) -> None:
