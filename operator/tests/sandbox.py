@@ -277,17 +277,31 @@ def settled(operator: OperatorProcess, environment_id: str = "env-1", phase: str
     wait(f"{environment_id} to be {phase}", lambda: operator.phase(environment_id) == phase)
 
 
-def built(operator: OperatorProcess, build_id: str, timeout_s: float = 60.0, environment_id: str = "env-1") -> None:
-    """Wait until an environment runs a build."""
+def built(operator: OperatorProcess, build_id: str, timeout_s: float = 60.0, phase: str = "Running") -> None:
+    """Wait until the status of env-1 says a phase of a build."""
+    _wait_for_status(operator, (build_id, phase), timeout_s, lambda status: status.get("phase"))
 
-    def state() -> tuple[Any, Any]:
-        status = operator.get(f"/v1/status/{environment_id}") or {}
-        return status.get("buildId"), status.get("phase")
 
+def applied(operator: OperatorProcess, build_id: str, timeout_s: float = 60.0) -> None:
+    """Wait until all of a build of env-1 is written: after an outage the controllers take longer than the operator."""
+    _wait_for_status(
+        operator,
+        (build_id, "True"),
+        timeout_s,
+        lambda status: {c["type"]: c["status"] for c in status.get("conditions", ())}.get("Applied"),
+    )
+
+
+def _wait_for_status(
+    operator: OperatorProcess, wanted: tuple[str, str], timeout_s: float, part: Callable[[dict[str, Any]], Any]
+) -> None:
     deadline = time.monotonic() + timeout_s
-    while (seen := state()) != (build_id, "Running"):
-        assert time.monotonic() < deadline, f"waited {timeout_s} s for {build_id} to be Running; last seen: {seen}"
+    while True:
+        status = operator.get("/v1/status/env-1") or {}
+        if (status.get("buildId"), part(status)) == wanted:
+            return
         assert operator.process.poll() is None, operator.log.read_text()[-3000:]
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for {wanted}; last seen: {status}"
         time.sleep(0.05)
 
 
