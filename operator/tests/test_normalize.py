@@ -123,6 +123,10 @@ _BAD: dict[str, tuple[dict[str, Any], str]] = {
             "runtime.resources.requests[memory]: must be a quantity, not boolean"
         ),
     ),
+    "amounts of something without a name": (
+        component(resources={"limits": {1: "1", "cpu": "1"}}),
+        "runtime.resources.limits[1]: unknown resource (known: cpu, ephemeral-storage, memory, domain/name)",
+    ),
     "requests above limits": (
         component(resources={"requests": {"cpu": "2", "memory": 2}, "limits": {"cpu": "1500m", "memory": 1}}),
         (
@@ -204,12 +208,16 @@ def test_r12_a_refused_component_is_known_by_what_could_be_read_of_it() -> None:
     """Name, version, hash and port of a refused component are kept, each with its default if it is the one refused."""
     bad = component("@acme/a", port=81, replicas=-1)
     worse = {**component("b", port=0), "artifactHash": 1}
-    graph = graph_of(spec(worse, bad))
+    broken = {**component("c"), "packageVersion": "\ud800"}  # would break whatever it is written to
+    graph = graph_of(spec(worse, broken, bad))
     reason = "runtime.replicas: must be 0 to 1000, is -1"
     reasons = "artifactHash: must be a string, not number; runtime.port: must be 1 to 65535, is 0"
     assert graph.refused == (
         RefusedComponent("@acme/a", "1.0.0", "sha256:@acme/a-1.0.0", names.component_name("@acme/a"), 81, reason),
         RefusedComponent("b", "1.0.0", "", "b", 8080, reasons),
+        RefusedComponent(
+            "c", "", "sha256:c-1.0.0", "c", 8080, "packageVersion: holds characters that UTF-8 cannot carry"
+        ),
     )
 
 
@@ -254,9 +262,9 @@ def test_a_spec_is_read_whole() -> None:
         ingress={
             "host": "a.example.com",
             "routes": [
-                {"path": "/b/", "targetComponent": "b", "targetPort": 83},
+                {"path": "/BOX/", "targetComponent": "b", "targetPort": 83},
                 {"path": "/", "targetComponent": "@acme/a"},
-                {"path": "/b", "targetComponent": "b", "targetPort": 83},
+                {"path": "/BOX", "targetComponent": "b", "targetPort": 83},
             ],
         },
     )
@@ -300,7 +308,7 @@ def test_a_spec_is_read_whole() -> None:
         components=(a, b),
         refused=(),
         host="a.example.com",
-        routes=(Route("/", "@acme/a", None), Route("/b", "b", 83)),
+        routes=(Route("/", "@acme/a", None), Route("/BOX", "b", 83)),
         problems=(),
     )
     assert list(graph_of(value).components[0].env) == ["A", "B"]

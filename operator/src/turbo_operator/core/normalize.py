@@ -44,7 +44,7 @@ class _Problems:
     def add(self, where: str, message: str) -> None:
         self.found.append(f"{where}: {message}")
 
-    def keys(self, value: Mapping[str, Any], known: frozenset[str], where: str) -> None:
+    def keys(self, value: Mapping[str, Any], known: frozenset[str], where: str = "") -> None:
         for key in sorted(map(str, value.keys())):
             if key not in known:
                 self.add(f"{where}.{key}" if where else key, f"unknown field (known: {', '.join(sorted(known))})")
@@ -121,7 +121,7 @@ def normalize(spec: Any) -> Graph | Refusal:
     problems = _Problems()
     if not isinstance(spec, Mapping):
         return Refusal((f"spec: must be an object, not {_type_name(spec)}",))
-    problems.keys(spec, frozenset({"environmentId", "buildId", "rootPackage", "components", "ingress"}), "")
+    problems.keys(spec, frozenset({"environmentId", "buildId", "rootPackage", "components", "ingress"}))
     environment_id = problems.text(spec.get("environmentId"), "environmentId")
     if len(environment_id) > LONGEST_ENVIRONMENT_ID:
         problems.add("environmentId", f"is longer than {LONGEST_ENVIRONMENT_ID} characters")
@@ -183,7 +183,7 @@ def _components(entries: list[Any]) -> tuple[tuple[Component, ...], tuple[Refuse
 
 def _component(entry: Mapping[str, Any], problems: _Problems) -> Component:
     package_name = str(entry["packageName"])
-    problems.keys(entry, frozenset({"packageName", "packageVersion", "kind", "artifactHash", "runtime"}), "")
+    problems.keys(entry, frozenset({"packageName", "packageVersion", "kind", "artifactHash", "runtime"}))
     problems.text(package_name, "packageName", _PACKAGE_NAME)
     runtime = problems.mapping(entry.get("runtime"), "runtime")
     known = frozenset({"image", "replicas", "port", "env", "resources", "annotations"})
@@ -267,7 +267,7 @@ def _annotation_complaint(key: str) -> str | None:
 
 
 def _config_key_complaint(key: str) -> str | None:
-    if _CONFIG_KEY.fullmatch(key) is None or key in {".", ".."} or key.startswith(".."):
+    if _CONFIG_KEY.fullmatch(key) is None or key == "." or key.startswith(".."):
         return "is not a valid environment variable name for a ConfigMap (letters, digits, '-', '_' and '.')"
     return None
 
