@@ -38,14 +38,18 @@ class Client:
     [
         ApiError(413, "RequestEntityTooLarge", "limit is 3145728"),
         ApiError(500, "", "etcdserver: request is too large"),
+        ApiError(500, "", "rpc error: code = ResourceExhausted desc = trying to send message larger than max"),
     ],
-    ids=["API server", "etcd"],
+    ids=["API server", "etcd", "client of etcd"],
 )
 def test_a_graph_that_is_too_large_is_refused_for_good(error: ApiError) -> None:
     """Size is no outage: the answer is 413, which nobody repeats every second."""
     with pytest.raises(GraphRefusedError) as refused:
         KubernetesGraphs(Client(error)).create({"metadata": {"name": "env-1"}})  # type: ignore[arg-type]
     assert (refused.value.status, refused.value.code) == (413, "too_large")
+    graph = {"metadata": {"name": "env-1", "uid": "u", "resourceVersion": "7"}}
+    result = KubernetesGraphs(Client(error)).write_status(graph, {})  # type: ignore[arg-type]
+    assert (result.outcome, result.http_status) == ("failed", 413)
 
 
 def test_events_go_on_after_an_unforeseen_error() -> None:

@@ -11,7 +11,7 @@ from specs import component, converge, graph_of, spec, valid_specs
 from turbo_operator.applier import NoopApplier
 from turbo_operator.core.normalize import normalize
 from turbo_operator.core.rollout import Progress
-from turbo_operator.core.status import Subject, status
+from turbo_operator.core.status import Subject, shortened, status
 
 NOW = "2026-01-01T00:00:00Z"
 SUBJECT = Subject(generation=1, build_id="build-1")
@@ -312,3 +312,21 @@ _PHASES: dict[str, tuple[Progress, str]] = {
 def test_what_is_left_of_others_counts_for_the_graph(progress: Progress, phase: str) -> None:
     """A graph without components is Running once no object of the past is left to write."""
     assert status(graph_of(spec()), {}, progress, SUBJECT, now=NOW)["phase"] == phase
+
+
+def test_a_shortened_status_keeps_what_needs_a_look() -> None:
+    """Of the components the first hundred that do not run are left, with the beginning of their messages."""
+    value = spec(*(component(f"c{n:03}", replicas=0 if n == 5 else 1) for n in range(150)))
+    applier, progress = _converged(value)
+    for n in range(150):
+        if n != 5:
+            applier.objects["Deployment", f"deploy-c{n:03}"]["status"]["availableReplicas"] = 0
+    full = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW)
+    full["componentStatuses"][0]["message"] = full["conditions"][0]["message"] = "m" * 400
+    short = shortened(full)
+    assert [row["packageName"] for row in short["componentStatuses"]] == [f"c{n:03}" for n in range(101) if n != 5]
+    assert short["componentStatuses"][0]["message"] == short["conditions"][0]["message"] == "m" * 300
+    assert short["componentStatuses"][1:] == [r for r in full["componentStatuses"] if r["phase"] != "Running"][1:100]
+    same = {"componentStatuses", "conditions"}
+    assert {k: v for k, v in short.items() if k not in same} == {k: v for k, v in full.items() if k not in same}
+    assert len(short["conditions"]) == len(full["conditions"])

@@ -144,6 +144,32 @@ def test_a_status_write_waits_as_long_as_the_api_server_asks(harness: Harness, m
     assert len(tries) == 1
 
 
+def test_r17_a_status_that_has_no_room_is_written_in_short(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a large spec the APIGraph still says the truth: phase, counts, and what does not run."""
+    write, tries = harness.writer.write_status, []
+
+    def refuse_large(obj: Object, computed: dict[str, Any]) -> Result:
+        tries.append(len(computed["componentStatuses"]))
+        return write(obj, computed) if tries[-1] <= 100 else Result("failed", 413, message="too large")
+
+    monkeypatch.setattr(harness.writer, "write_status", refuse_large)
+    harness.statuses.start()
+    name = harness.put(spec(*(component(f"c{n}") for n in range(150)), component("bad", port=0)))
+    harness.reconciler.request(name).result(10)
+    _until("Degraded in the APIGraph", lambda: _written_phase(harness) == "Degraded")
+    _until("an idle queue", lambda: not harness.statuses._queue._working and not harness.statuses._queue._due)
+    obj = harness.graphs.get(name)
+    assert obj is not None
+    assert [row["packageName"] for row in obj["status"]["componentStatuses"]] == ["bad"]
+    assert "150 of 151 components run" in next(
+        c["message"] for c in obj["status"]["conditions"] if c["type"] == "Ready"
+    )
+    assert tries.count(151) == 1
+    published = harness.statuses.get("env-1")
+    assert published is not None
+    assert len(published.status["componentStatuses"]) == 151
+
+
 def test_r17_a_graph_that_finalizers_keep_is_written_to_be_deleting(harness: Harness) -> None:
     """During a deletion in the foreground the APIGraph itself says Deleting, not what it said before."""
     harness.statuses.start()

@@ -14,6 +14,9 @@ from turbo_operator.core.desired import Object, ObjectKey
 from turbo_operator.core.graph import Graph, Refusal
 from turbo_operator.core.rollout import BROKEN, LOST, Progress, component_status, refused_status
 
+_SHORTENED_ROWS = 100
+_SHORTENED_MESSAGE = 300
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -78,6 +81,17 @@ def status(
     if isinstance(graph, Graph) and graph.host:
         result["previewUrl"] = f"http://{graph.host}/"
     return result
+
+
+def shortened(full: Mapping[str, Any]) -> dict[str, Any]:
+    """`full` for an APIGraph that has no room for it: of the components only the first that do not run.
+
+    The counts stand in the message of the Ready condition.
+    """
+    rows = [row for row in full["componentStatuses"] if row["phase"] != "Running"][:_SHORTENED_ROWS]
+    brief = [{**row, "message": row["message"][:_SHORTENED_MESSAGE]} if "message" in row else row for row in rows]
+    short = [{**condition, "message": condition["message"][:_SHORTENED_MESSAGE]} for condition in full["conditions"]]
+    return {**full, "componentStatuses": brief, "conditions": short}
 
 
 def _rows(

@@ -15,8 +15,8 @@ from turbo_operator.kube.client import APPLY, JSON, ApiError, KubeClient, Unreac
 from turbo_operator.logs import timestamp
 
 _CONFLICT, _NOT_FOUND, _TOO_LARGE, _UNPROCESSABLE = 409, 404, 413, 422
-_ETCD_TOO_LARGE = "request is too large"
-"""In the 500 that the API server makes of etcd's refusal of an object beyond 1.5 MiB."""
+_ETCD_TOO_LARGE = ("request is too large", "larger than max")
+"""In the 500 that the API server makes of etcd's refusal of an object beyond 1.5 or 2 MiB."""
 _QUEUED_EVENTS = 500
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,8 @@ class KubernetesGraphs:
         try:
             answer = self._client.request("PATCH", path, query=query, body=body, content_type=APPLY)
         except ApiError as error:
+            if _too_large(error):
+                return Result("failed", _TOO_LARGE, message=str(error), refused=True)
             gone = error.status in {_CONFLICT, _NOT_FOUND} or "metadata.uid" in error.causes
             return Result(
                 "conflict" if gone else "failed", error.status, message=str(error), retry_after_s=error.retry_after_s
@@ -103,7 +105,7 @@ class KubernetesGraphs:
 def _refused(error: ApiError) -> GraphRefusedError:
     if error.status == _CONFLICT:
         return GraphRefusedError(_CONFLICT, "conflict", error.message)
-    if error.status == _TOO_LARGE or _ETCD_TOO_LARGE in error.message:
+    if _too_large(error):
         text = f"the graph is larger than the API server takes, split the environment: {error.message}"
         return GraphRefusedError(_TOO_LARGE, "too_large", text)
     if error.status in {400, _UNPROCESSABLE}:
@@ -111,6 +113,10 @@ def _refused(error: ApiError) -> GraphRefusedError:
     if error.status == 403:  # noqa: PLR2004 - Forbidden
         return GraphRefusedError(503, "forbidden", f"the operator lacks a permission: {error.message}")
     return GraphRefusedError(503, "unavailable", str(error))
+
+
+def _too_large(error: ApiError) -> bool:
+    return error.status == _TOO_LARGE or any(words in error.message for words in _ETCD_TOO_LARGE)
 
 
 class EventRecorder(threading.Thread):
