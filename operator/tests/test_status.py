@@ -189,7 +189,9 @@ def test_a_deleted_graph_is_deleting() -> None:
     value = spec(component())
     applier, progress = _converged(value)
     subject = Subject(1, "build-1", deleting=True)
-    assert status(graph_of(value), applier.objects, progress, subject, now=NOW)["phase"] == "Deleting"
+    result = status(graph_of(value), applier.objects, progress, subject, now=NOW)
+    assert result["phase"] == "Deleting"
+    assert _condition(result, "Progressing")["reason"] == "Deleting"
 
 
 def test_the_status_of_a_graph() -> None:
@@ -240,13 +242,13 @@ def test_the_status_of_a_graph() -> None:
 
 def test_what_is_refused_is_told_with_the_components_first() -> None:
     """Problems of components stand before those of the ingress, each with its package; rows stand by package name."""
-    value = spec(component("b", replicas=-1), component("a"), component("c", port=0), ingress={"host": "Bad Host"})
+    value = spec(component("a", replicas=-1), component("b"), component("c", port=0), ingress={"host": "Bad Host"})
     applier, progress = _converged(value)
     result = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW)
     told = _condition(result, "Accepted")
     assert (told["status"], told["reason"]) == ("False", "PartlyRefused")
     assert told["message"].startswith(
-        "b: runtime.replicas: must be 0 to 1000, is -1; c: runtime.port: must be 1 to 65535, is 0; ingress.host: "
+        "a: runtime.replicas: must be 0 to 1000, is -1; c: runtime.port: must be 1 to 65535, is 0; ingress.host: "
     )
     assert _condition(result, "Degraded")["message"] == told["message"]
     assert [row["packageName"] for row in result["componentStatuses"]] == ["a", "b", "c"]

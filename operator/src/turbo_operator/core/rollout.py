@@ -57,11 +57,10 @@ def component_status(
         simulated: Nothing runs in truth; said in the message.
     """
     keys = object_keys(component.name)
-    phase, message = _trouble(keys, progress) or _outstanding(keys, observed, progress, generation) or ("", "")
-    if not phase:
-        phase, message = rollout(observed[keys[2]], component.replicas)
-        if phase == "Deploying" and has_run:
-            phase, message = "Degraded", f"{message}, {LOST}"
+    early = _trouble(keys, progress) or _outstanding(keys, observed, progress, generation)
+    phase, message = early or rollout(observed[keys[2]], component.replicas)
+    if phase == "Deploying" and has_run:
+        phase, message = "Degraded", f"{message}, {LOST}"
     if simulated and phase == "Running":
         message = SIMULATED
     return _row(component, component.replicas, keys, observed.get(keys[2]), (phase, message))

@@ -103,7 +103,7 @@ def _rows(
         ran = {
             row["packageName"]
             for row in previous.get("componentStatuses") or ()
-            if row.get("phase") == "Running" or row.get("message", "").endswith(LOST)
+            if row.get("phase") == "Running" or str(row.get("message")).endswith(LOST)
         }
     rows = [
         component_status(
