@@ -5,16 +5,22 @@ import os
 import signal
 import statistics
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bench_tables import Figures
+
+from k8s_e2e.base.progress import silent
 from k8s_e2e.cluster.local import cgroups, teardown
+from k8s_e2e.cluster.local.provider import LocalProvider
+from k8s_e2e.model.settings import Settings
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object, Options, Owner, desired
 from turbo_operator.core.fields import slim
@@ -23,10 +29,8 @@ from turbo_operator.core.normalize import normalize
 from turbo_operator.core.plan import plan
 from turbo_operator.kube.client import APPLY, RESOURCES, KubeClient
 
-from bench_tables import Figures
-
 sys.path.append(str(Path(__file__).parents[2] / "operator" / "tests"))
-from sandbox import OperatorProcess, Sandbox, make_sandbox, wait  # noqa: E402 - the operator's own test namespace
+from sandbox import OperatorProcess, Sandbox, make_sandbox, wait
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _THREADS = 16
@@ -54,69 +58,68 @@ class ApiServer:
 
 
 class Bench:
-    """One round against one API server, each measurement in a namespace of its own."""
+    """One round, each measurement against a control plane of its own."""
 
-    def __init__(self, kubeconfig: Path, server: ApiServer, folder: Path, number: int) -> None:
-        self._kubeconfig = kubeconfig
-        self._server = server
+    def __init__(self, folder: Path, figures: Figures) -> None:
+        self._provider = LocalProvider(Settings(state_dir=folder / "state"))
         self._folder = folder
-        self._number = number
-        self._made = 0
+        self._figures = figures
 
     # -- what is measured ---------------------------------------------------------------------------------------
 
-    def create(self, size: int, figures: Figures) -> None:
+    def create(self, size: int) -> None:
         """Make all objects of a new graph, beside the bare loop."""
-        sandbox = self._sandbox()
-        cpu_before = self._server.cpu_s()
-        bare_s = _bare_loop(sandbox.admin, size)
-        cpu_bare_s = self._server.cpu_s() - cpu_before
-        sandbox = self._sandbox()
-        with sandbox.operator() as operator:
-            cpu_before = self._server.cpu_s()
+        with self._control_plane() as (sandbox, server):
+            cpu_before = server.cpu_s()
+            bare_s = _bare_loop(KubeClient.from_environment(sandbox.namespace, str(sandbox.kubeconfig)), size)
+            cpu_bare_s = server.cpu_s() - cpu_before
+        with self._control_plane() as (sandbox, server), sandbox.operator() as operator:
+            cpu_before = server.cpu_s()
             ours_s = _carried_out(sandbox, operator, _spec(size), writes=3 * size)
-            cpu_s = self._server.cpu_s() - cpu_before
-        figures.add(f"create N={size}: bare loop", bare_s, "s")
-        figures.add(f"create N={size}: operator", ours_s, "s", _CREATE_S.get(size))
-        if size > 1:  # below the clock's step
-            figures.add(f"create N={size}: operator / bare loop", ours_s / bare_s, "", 1.2)
-            figures.add(f"create N={size}: API server CPU a write, bare loop", cpu_bare_s * 1000 / (3 * size), "ms")
-            figures.add(f"create N={size}: API server CPU a write, operator", cpu_s * 1000 / (3 * size), "ms")
+            cpu_s = server.cpu_s() - cpu_before
+        add = self._figures.add
+        add(f"create N={size}: bare loop", bare_s, "s")
+        add(f"create N={size}: operator", ours_s, "s", _CREATE_S.get(size))
+        if size > 1:  # one write is below the step of the CPU clock
+            add(f"create N={size}: operator / bare loop", ours_s / bare_s, "", 1.2)
+            add(f"create N={size}: API server CPU a write, bare loop", cpu_bare_s * 1000 / (3 * size), "ms")
+            add(f"create N={size}: API server CPU a write, operator", cpu_s * 1000 / (3 * size), "ms")
 
-    def touch(self, size: int, changed: int, figures: Figures) -> None:
+    def touch(self, size: int, changed: int) -> None:
         """Change the configuration of some components of a graph that is carried out."""
-        sandbox = self._sandbox()
-        with sandbox.operator() as operator:
+        with self._control_plane() as (sandbox, _), sandbox.operator() as operator:
             _carried_out(sandbox, operator, _spec(size), writes=3 * size)
             _settled(operator)
             before = len(operator.actions())
             seconds = _carried_out(sandbox, operator, _spec(size, touched=changed), writes=2 * changed)
             _settled(operator)
-            figures.add(f"touch {changed} of N={size}", seconds, "s", 0.3)
-            figures.add(f"touch {changed} of N={size}: writes", len(operator.actions()) - before, "", 2 * changed)
+            writes = len(operator.actions()) - before
+        self._figures.add(f"touch {changed} of N={size}", seconds, "s", 0.3)
+        self._figures.add(f"touch {changed} of N={size}: writes", writes, "", 2 * changed)
 
-    def restart(self, size: int, figures: Figures) -> None:
+    def restart(self, size: int) -> None:
         """Start over objects that are as they should be."""
-        sandbox = self._sandbox()
-        with sandbox.operator() as operator:
-            _carried_out(sandbox, operator, _spec(size), writes=3 * size)
-            _settled(operator)
-            operator.end()
-        versions = sandbox.versions()
-        began = time.monotonic()
-        with sandbox.operator() as operator:
-            wait("the first reconcile", lambda: operator.metric("turbo_operator_reconciles_total") >= 1)
-            figures.add(f"restart, N={size}, nothing changed", time.monotonic() - began, "s", 2.0)
-            _settled(operator)
-            changed = sum(sandbox.versions()[key] != version for key, version in versions.items())
-            figures.add(f"restart, N={size}: writes", len(operator.actions()) + changed, "", 0)
+        with self._control_plane() as (sandbox, _):
+            with sandbox.operator() as operator:
+                _carried_out(sandbox, operator, _spec(size), writes=3 * size)
+                _settled(operator)
+                operator.end()
+            versions = sandbox.versions()
+            began = time.monotonic()
+            with sandbox.operator() as operator:
+                wait("the first reconcile", lambda: operator.metric("turbo_operator_reconciles_total") >= 1)
+                seconds = time.monotonic() - began
+                _settled(operator)
+                changed = sum(sandbox.versions()[key] != version for key, version in versions.items())
+                writes = len(operator.actions()) + changed
+        self._figures.add(f"restart, N={size}, nothing changed", seconds, "s", 2.0)
+        self._figures.add(f"restart, N={size}: writes", writes, "", 0)
 
-    def memory_and_status(self, size: int, figures: Figures) -> None:
+    def memory_and_status(self, size: int) -> None:
         """Memory idle and with a large graph; answers about one environment while a large one is carried out."""
-        sandbox = self._sandbox()
-        with sandbox.operator() as operator:
-            time.sleep(1)
-            figures.add("RSS idle", _memory_mib(operator, "VmRSS"), "MiB", 75)
+        add = self._figures.add
+        with self._control_plane() as (sandbox, _), sandbox.operator() as operator:
+            add("RSS idle", _memory_mib(operator, "VmRSS"), "MiB", 75)
             _carried_out(sandbox, operator, _spec(1, environment="small"), writes=3)
             answers_s: list[float] = []
             over = threading.Event()
@@ -126,31 +129,43 @@ class Bench:
             over.set()
             asking.join()
             p99_ms = 1000 * statistics.quantiles(answers_s, n=100)[98]
-            figures.add(f"GET /v1/status p99 while N={size} is made", p99_ms, "ms", 50)
+            add(f"GET /v1/status/ENV while N={size} is made, p99", p99_ms, "ms", 50)
             _settled(operator)
-            figures.add(f"RSS N={size}", _memory_mib(operator, "VmRSS"), "MiB", 140)
-            figures.add(f"RSS N={size}, highest", _memory_mib(operator, "VmHWM"), "MiB", 140)
-        _plan(sandbox, size, figures)
+            add(f"RSS N={size}", _memory_mib(operator, "VmRSS"), "MiB", 140)
+            add(f"RSS N={size}, highest", _memory_mib(operator, "VmHWM"), "MiB", 140)
+            _plan(sandbox, size, self._figures)
 
-    def cold_start(self, figures: Figures) -> None:
+    def cold_start(self) -> None:
         """From the start of the process to `/readyz`, at one CPU and at 200m."""
-        for millicores, target_s in ((1000, 2.0), (200, 6.0)):
-            sandbox = self._sandbox()
-            with _cpu_limit(millicores) as group:
-                began = time.monotonic()
-                join = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs")]
-                process = sandbox.start(through=join)
-                seconds = time.monotonic() - began
-                process.end(signal.SIGKILL)
-                process.client.close()
-            figures.add(f"cold start to ready at {millicores}m CPU", seconds, "s", target_s)
+        with self._control_plane() as (sandbox, _):
+            for millicores, target_s in ((1000, 2.0), (200, 6.0)):
+                with _cpu_limit(millicores) as group:
+                    began = time.monotonic()
+                    join = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs")]
+                    process = sandbox.start(through=join)
+                    seconds = time.monotonic() - began
+                    process.end(signal.SIGKILL)
+                    process.client.close()
+                self._figures.add(f"cold start to ready at {millicores}m CPU", seconds, "s", target_s)
 
-    def _sandbox(self) -> Sandbox:
-        self._made += 1
-        name = f"bench-{self._number}-{self._made}"
-        folder = self._folder / name
-        folder.mkdir()
-        return make_sandbox(self._kubeconfig, name, folder)
+    @contextmanager
+    def _control_plane(self) -> Iterator[tuple[Sandbox, ApiServer]]:
+        """A fresh one, with the operator's namespace and account in it, whose API server has served every kind."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            try:
+                kubeconfig = self._provider.up("bench-operator", control_plane_only=True, progress=silent).kubeconfig
+                server = ApiServer(kubeconfig)
+                server.without_controllers()
+                for namespace in ("warm-up", "bench"):
+                    folder = Path(name) / namespace
+                    folder.mkdir()
+                    sandbox = make_sandbox(kubeconfig, namespace, folder)
+                    if namespace == "warm-up":
+                        _bare_loop(sandbox.admin, _THREADS)
+                        sandbox.apply(_spec(1))
+                yield sandbox, server
+            finally:
+                self._provider.down("bench-operator", progress=silent)
 
 
 def _spec(size: int, *, touched: int = 0, environment: str = "bench") -> dict[str, Any]:
@@ -164,7 +179,12 @@ def _spec(size: int, *, touched: int = 0, environment: str = "bench") -> dict[st
         }
         for number in range(size)
     ]
-    return {"environmentId": environment, "buildId": "1", "rootPackage": f"{environment}-0000", "components": components}
+    return {
+        "environmentId": environment,
+        "buildId": "1",
+        "rootPackage": f"{environment}-0000",
+        "components": components,
+    }
 
 
 def _wanted(size: int, owner: Owner) -> tuple[Graph, tuple[Object, ...]]:
@@ -205,7 +225,7 @@ def _carried_out(sandbox: Sandbox, operator: OperatorProcess, spec: dict[str, An
             actions = [line for line in map(json.loads, lines) if line.get("event") == "operator.action"]
             assert all(action["outcome"] == "ok" for action in actions), actions
             found += actions
-            time.sleep(0.1 if writes > 100 else 0.005)  # noqa: PLR2004 - the reader must not take the operator's CPU
+            time.sleep(0.1 if writes > 100 else 0.005)
     return max(datetime.fromisoformat(action["time"]).timestamp() for action in found) - began
 
 
@@ -213,7 +233,9 @@ def _settled(operator: OperatorProcess) -> None:
     """Wait until status writes and the last looks are over: one second without a reconcile."""
 
     def looks() -> float:
-        return operator.metric("turbo_operator_reconciles_total") + operator.metric("turbo_operator_status_writes_total")
+        return operator.metric("turbo_operator_reconciles_total") + operator.metric(
+            "turbo_operator_status_writes_total"
+        )
 
     before = -1.0
     while (now := looks()) != before:
