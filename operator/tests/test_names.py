@@ -30,6 +30,7 @@ _NAMES = {
     "as long as may be": ("x" * 52, "x" * 52),
     "too long": ("x" * 53, "x" * 43 + "-8a04a39a"),
     "cut at a dash": ("x" * 42 + "-y" * 6, "x" * 42 + "-82298b51"),
+    "too long behind a sign": ("@" + "a" * 60, "a" * 43 + "-ce49ef06"),
     "capitals": ("Users", "users-6b0cc904"),
     "signs at both ends": ("-@Acme--web/UI_", "acme-web-ui-80b42a91"),
     "nothing left": ("@/_", "x-1f69fc5c"),

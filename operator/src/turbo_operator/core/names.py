@@ -45,7 +45,7 @@ def object_name(raw: str, longest: int = _LONGEST_LABEL) -> str:
     if re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", raw) and len(raw) <= longest:
         return raw
     cleaned = re.sub(r"[^a-z0-9]+", "-", raw.lower()).strip("-")
-    suffix = hashlib.sha256(raw.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_DIGITS]
+    suffix = hashlib.sha256(raw.encode(errors="surrogatepass")).hexdigest()[:_HASH_DIGITS]
     head = cleaned[: longest - _HASH_DIGITS - 1].strip("-")
     return f"{head}-{suffix}" if head else f"x-{suffix}"
 
