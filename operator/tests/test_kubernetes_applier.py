@@ -1,6 +1,7 @@
 """How an answer of the API server, or the lack of one, becomes the outcome of a write."""
 
 import copy
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -137,3 +138,11 @@ def test_deleting_what_is_gone_is_done() -> None:
     result, _ = _write(DELETE, _stored(finalizers=["x/y"], deletionTimestamp="2026-01-01T00:00:00Z"))
     assert result.outcome == "ok"
     assert result.obj is not None
+
+
+def test_r23_a_lost_answer_is_not_read_back_when_the_operator_stops() -> None:
+    """The outcome of a write in flight is told within the time that is left, as unknown."""
+    client, stopping = Client(LOST), threading.Event()
+    stopping.set()
+    result = KubernetesApplier(client, stopping).write(UPDATE)  # type: ignore[arg-type]
+    assert (result.outcome, len(client.requests)) == ("unknown", 1)

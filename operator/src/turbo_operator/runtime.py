@@ -94,7 +94,7 @@ class Operator:
         events = EventRecorder(client, self._stopping)
         self._threads.append(events)
         self._tell_event = events.tell
-        return applier or KubernetesApplier(client)
+        return applier or KubernetesApplier(client, self._stopping)
 
     # -- life ---------------------------------------------------------------------------------------------------
 

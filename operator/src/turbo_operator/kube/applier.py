@@ -5,6 +5,7 @@ the API server ignores where the object is missing and answers with 409 where it
 an object that came up meanwhile. An Update and a Delete carry the uid. A write whose answer was lost is read back.
 """
 
+import threading
 from typing import Any
 
 from turbo_operator.applier import Result
@@ -24,8 +25,9 @@ class KubernetesApplier:
 
     simulated = False
 
-    def __init__(self, client: KubeClient) -> None:
+    def __init__(self, client: KubeClient, stopping: threading.Event | None = None) -> None:
         self._client = client
+        self._stopping = stopping or threading.Event()
 
     def write(self, action: Action) -> Result:
         """Carry out one action."""
@@ -86,6 +88,8 @@ class KubernetesApplier:
         )
 
     def _read_back(self, action: Action, status: int, why: str) -> Result:
+        if self._stopping.is_set():  # no time is left to wait for two answers, and an outcome told beats none
+            return Result("unknown", status, message=f"{why}; not read back, the operator stops")
         path = self._client.path(action.kind, action.name)
         try:
             answer = self._client.request("GET", path, read_timeout_s=_READ_BACK_TIMEOUT_S)
