@@ -1,14 +1,19 @@
 """The operator is killed in the midst of its work, again and again, and a new one takes over."""
 
+import gzip
 import random
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from crashproxy import CrashingProxy, crashing_proxy
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from sandbox import OperatorProcess, Sandbox, built, settled, wait
 from specs import idle, moving, spec
 
@@ -183,15 +188,62 @@ def test_r02_killed_before_and_after_every_write(new_sandbox: NewSandbox, sandbo
         _crash_points(new_sandbox, proxy, [point for point in points for _ in range(2)])
 
 
-def test_r23_sigterm_ends_in_order(sandbox: Sandbox) -> None:
-    """In the middle of an apply the operator finishes the writes in flight and exits 0 within ten seconds."""
-    with sandbox.operator() as operator:
+class _Collector(ThreadingHTTPServer):
+    """Takes spans by OTLP over HTTP."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _CollectorHandler)
+        self.spans: list[Span] = []
+
+
+class _CollectorHandler(BaseHTTPRequestHandler):
+    server: _Collector
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            self.server.spans += [span for scope in resource.scope_spans for span in scope.spans]
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
+        """Say nothing on stderr."""
+
+
+@pytest.fixture
+def collector() -> Iterator[_Collector]:
+    """A collector of spans on loopback."""
+    server = _Collector()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_r23_sigterm_ends_in_order(sandbox: Sandbox, collector: _Collector) -> None:
+    """In the middle of an apply the operator finishes the writes in flight, sends its spans and exits 0 in 10 s."""
+    endpoint = f"http://127.0.0.1:{collector.server_address[1]}"
+    # Nothing but the end makes it send spans.
+    with sandbox.operator(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_BSP_SCHEDULE_DELAY="600000") as operator:
         sandbox.apply(spec(*(idle(f"c{n}") for n in range(60))))
         wait("the first writes", lambda: len(operator.actions()) > 5)
+        assert collector.spans == []
         started = time.monotonic()
         assert operator.end() == 0
         assert time.monotonic() - started <= 12
         actions = operator.actions()
+        assert len(actions) < 180
         assert [a["seq"] for a in actions] == list(range(1, len(actions) + 1))
         assert {a["outcome"] for a in actions} == {"ok"}
         assert len(sandbox.children()) == len(actions)
+        writes = {span.span_id.hex(): span for span in collector.spans if span.name.startswith("apply ")}
+        assert set(writes) == {a["span_id"] for a in actions}
+        roots = {span.span_id for span in collector.spans if span.name == "reconcile"}
+        assert {span.parent_span_id for span in writes.values()} <= roots

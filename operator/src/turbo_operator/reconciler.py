@@ -109,6 +109,7 @@ class Reconciler:
 
     def stop(self, timeout_s: float) -> bool:
         """Start no more writes and wait for those in flight; False if some are not done in time."""
+        deadline = time.monotonic() + timeout_s
         with self._lock:
             self._stopping.set()
             unheard = [future for futures in self._waiting.values() for future in futures]
@@ -116,7 +117,11 @@ class Reconciler:
         for future in unheard:
             future.set_exception(StoppedError("the operator stops"))
         self.queue.stop()
-        return self._pool is None or self._pool.stop(timeout_s)
+        done = self._pool is None or self._pool.stop(timeout_s)
+        for thread in self._workers:  # they end the spans that the writes belong to
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        return done
 
     def stuck(self) -> str | None:
         """Why the loop counts as stuck, None if it is not: a dead worker, or work and no progress for two minutes."""
