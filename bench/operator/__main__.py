@@ -13,12 +13,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from bench_rounds import ApiServer, Bench
+from bench_rounds import Bench
 from bench_tables import Figures
-
-from k8s_e2e.base.progress import silent
-from k8s_e2e.cluster.local.provider import LocalProvider
-from k8s_e2e.model.settings import Settings
 
 
 def main() -> None:
