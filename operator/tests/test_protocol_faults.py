@@ -143,6 +143,8 @@ FAULTS: dict[str, tuple[Step, tuple[str, ...]]] = {
     "slow": (slow(0.5), ANY),
 }
 """What goes wrong, and with which requests it can."""
+LANDS = {"504 after it landed", "cut", "reset after it landed", "slow"}
+"""Faults with which a write lands."""
 CELLS = [(fault, target) for fault, (_, targets) in FAULTS.items() for target in targets]
 
 
@@ -174,6 +176,8 @@ def _ride_out(directory: Path, fault: str, target: str, *, pace: Pace | None, ti
         _assert_paced([s for s in seen if s.verb == target], 0.0 if fault == "slow" else least_s)
         if fault == "429":
             _assert_paced([s for s in seen if s.verb == target], 2.0)
+        if fault in LANDS and target == "apply":
+            assert len(set(here.applies(mark))) == len(here.applies(mark)), "what had landed was written again"
         # What was lost on the way is not waited for: the operator hears and repairs as before.
         server.objects.delete("ConfigMap", "cm-new", {})
         here.settle()
@@ -202,8 +206,9 @@ def test_r06_every_request_in_every_way_at_short_times(tmp_path: Path, monkeypat
 @pytest.mark.soak
 @pytest.mark.parametrize(("fault", "target"), CELLS, ids=[f"{target}-{fault}" for fault, target in CELLS])
 def test_r06_every_request_in_every_way_at_real_times(tmp_path: Path, fault: str, target: str) -> None:
-    """As the operator runs in a cluster: recovered in 75 s from a fault met three times, once if it is silence."""
-    _ride_out(tmp_path, fault, target, pace=None, times=1 if fault == "silent" else 3)
+    """As the operator runs in a cluster: recovered in 75 s from a fault met three times, where it is tried again."""
+    once = fault in {"silent", "slow"} or (fault in LANDS and target in WRITES)
+    _ride_out(tmp_path, fault, target, pace=None, times=1 if once else 3)
 
 
 def _storm(share: float, seed: int) -> Callable[[Handler], Step | None]:
@@ -341,9 +346,9 @@ def test_r04_events_dropped_delayed_doubled_and_reordered_end_in_the_same_state(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(10, 30))
+@pytest.mark.parametrize("seed", range(10, 20))
 def test_r04_events_disturbed_for_long_end_in_the_same_state(tmp_path: Path, seed: int) -> None:
-    """The same with three hundred changes, in twenty other orders."""
+    """The same with three hundred changes, in ten other orders."""
     _disturb(tmp_path, seed, changes=300)
 
 
