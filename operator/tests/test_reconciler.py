@@ -95,7 +95,7 @@ def _run(applier: RecordingApplier, value: dict[str, Any], uid: str | None = Non
     if uid is not None:
         changed = {**obj["metadata"], "uid": uid, "resourceVersion": "100000"}
         harness.graphs.put({**obj, "metadata": changed})
-    harness.reconciler._pool = _Inline()  # type: ignore[assignment]
+    harness.reconciler._writer._pool = _Inline()  # type: ignore[assignment]
     for _ in range(2):
         harness.reconciler.reconcile(name)
 
@@ -402,7 +402,7 @@ def test_a_graph_under_a_wrong_name_is_refused(harness: Harness, applier: Record
 def test_r24_memory_does_not_grow_with_reconciles(harness: Harness) -> None:
     """After a thousand updates and the deletion of each graph, as much is remembered as after ten."""
     harness.actions = ActionLog(kept=50)
-    harness.reconciler._actions = harness.actions
+    harness.reconciler._writer._actions = harness.actions
     sizes = []
     for round_ in range(300):
         name = harness.put(spec(component(env={"A": str(round_)}), environment=f"env-{round_}"))
@@ -414,7 +414,7 @@ def test_r24_memory_does_not_grow_with_reconciles(harness: Harness) -> None:
             obj = harness.stores[kind].get(f"{prefix}users")
             assert obj is not None
             harness.stores[kind].remove(f"{prefix}users", obj["metadata"]["uid"])
-        harness.reconciler._applier.memory.objects.clear()  # type: ignore[attr-defined]
+        harness.reconciler._writer._applier.memory.objects.clear()  # type: ignore[attr-defined]
         harness.reconciler.reconcile(name)
         harness.reconciler.queue.succeeded(name)
         if round_ in {10, 299}:
@@ -436,3 +436,15 @@ def test_an_outage_is_not_waited_for_object_by_object(harness: Harness, applier:
     harness.now += 2
     harness.reconciler.reconcile(name)
     assert harness.status()["phase"] == "Running"
+
+
+def test_r22_graphs_that_wait_for_the_caches_are_no_stuck_loop(applier: RecordingApplier) -> None:
+    """Until the loop has begun nothing is late, however long the API server is away; then it is."""
+    harness = Harness(applier, start=False)
+    long_ago = time.monotonic() - 1000
+    harness.reconciler.queue._due["env-1"] = long_ago
+    harness.now += 1000
+    assert harness.reconciler.stuck() is None
+    harness.reconciler.start()
+    assert harness.reconciler.stuck() == "graphs are due and nothing happened for 1000 s"
+    harness.stop()

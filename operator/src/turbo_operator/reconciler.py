@@ -1,65 +1,39 @@
-"""The loop: takes an APIGraph from the queue, plans, writes, remembers what failed, and comes again."""
+"""The loop: takes an APIGraph from the queue, plans, has written what is due, and comes again."""
 
 import logging
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
-
-from opentelemetry import trace
+from concurrent.futures import Future
 
 from turbo_operator import metrics
 from turbo_operator.actions import ActionLog, Record
-from turbo_operator.applier import Applier, Result
+from turbo_operator.applier import Applier
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object, ObjectKey, Options, Owner, desired
 from turbo_operator.core.graph import Graph, Refusal
 from turbo_operator.core.normalize import normalize
-from turbo_operator.core.plan import Action, being_deleted, plan
+from turbo_operator.core.plan import being_deleted, plan
 from turbo_operator.core.rollout import Progress
 from turbo_operator.memory import GraphMemory
+from turbo_operator.planwriter import PlanWriter, Tell
 from turbo_operator.store import Store, graphs_of, owners_of, same_but_status
-from turbo_operator.telemetry import parent, tracer
-from turbo_operator.workqueue import FairPool, WorkQueue
+from turbo_operator.workqueue import WorkQueue
 
 _RESYNC_S = 300.0
 """Every graph is compared again that often, also when nothing was heard: a safety net, not the mechanism."""
 _STUCK_S = 120.0
-_OUTAGE = 16
-"""After so many writes in a row without any answer the rest is left for later: it would only wait, too."""
-_UNREADABLE = 3
-"""After so many outcomes that cannot be read the rest is left for later: each may take seconds of a worker."""
-
-_EVENTS = 10
-"""So many Events of one reason follow from one reconcile; the rest is counted in one more."""
 
 log = logging.getLogger(__name__)
-
-Tell = Callable[[Object, str, str, str], None]
-"""Called with (APIGraph, Normal or Warning, reason, message)."""
 
 
 class StoppedError(Exception):
     """The operator stops and works on nothing any more."""
 
 
-@dataclass(slots=True)
-class _Work:
-    """What one reconcile writes for, and how many of its writes in a row got no answer at all."""
-
-    obj: Object
-    graph: Graph
-    memory: GraphMemory
-    context: Any
-    unanswered: int = 0
-
-
 class Reconciler:
-    """Plans and writes for all graphs, with a bounded number of threads."""
+    """Plans for all graphs, with a bounded number of threads; a `PlanWriter` carries the plans out."""
 
     def __init__(
         self,
@@ -76,16 +50,12 @@ class Reconciler:
         self._stores = stores
         self._graphs = stores[names.GRAPH_KIND]
         self._kinds = [stores[kind] for kind in names.KIND_ORDER]
-        self._applier = applier
-        self._actions = actions
         self._options = options
-        self._tell = tell
         self._clock = clock
-        self._writers = writers
+        self._writer = PlanWriter(stores, applier, actions, tell=tell, threads=writers, clock=clock)
         self.queue = WorkQueue("reconcile")
         self.changed: Callable[[str], None] = lambda _name: None
         """Called with the name of a graph whenever its status may be another one."""
-        self._pool: FairPool | None = None
         self._workers = [
             threading.Thread(target=self._work, name=f"reconcile-{n}", daemon=True) for n in range(workers)
         ]
@@ -94,14 +64,15 @@ class Reconciler:
         self._specs: dict[str, tuple[str, int, Graph | Refusal]] = {}
         self._claims: dict[ObjectKey, set[str]] = defaultdict(set)
         self._waiting: dict[str, list[Future[list[Record]]]] = defaultdict(list)
-        self._alive_at = clock()
+        self._began_at = clock()
+        """When a worker last took a graph up."""
         self._stopping = threading.Event()
 
     # -- life ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Look at every graph once, then at whatever changes. The stores must be synced."""
-        self._pool = FairPool(self._writers, "write")
+        self._writer.start()
         for obj in self._graphs.all():
             self.queue.add(obj["metadata"]["name"])
         for thread in self._workers:
@@ -117,7 +88,7 @@ class Reconciler:
         for future in unheard:
             future.set_exception(StoppedError("the operator stops"))
         self.queue.stop()
-        done = self._pool is None or self._pool.stop(timeout_s)
+        done = self._writer.stop(timeout_s)
         for thread in self._workers:  # they end the spans that the writes belong to
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
@@ -125,11 +96,12 @@ class Reconciler:
 
     def stuck(self) -> str | None:
         """Why the loop counts as stuck, None if it is not: a dead worker, or work and no progress for two minutes."""
-        if self._pool is not None and not self._stopping.is_set():
+        started = self._workers[0].ident is not None
+        if started and not self._stopping.is_set():
             dead = [each.name for each in self._workers if each.ident is not None and not each.is_alive()]
             if dead:
                 return f"worker threads are gone: {', '.join(dead)}"
-            idle_s = self._clock() - self._alive_at
+            idle_s = self._clock() - max(self._began_at, self._writer.heard_at)
             if self.queue.oldest_due_s() > _STUCK_S and idle_s > _STUCK_S:
                 return f"graphs are due and nothing happened for {idle_s:.0f} s"
         return None
@@ -207,7 +179,7 @@ class Reconciler:
 
     def _work(self) -> None:
         while (name := self.queue.get()) is not None:
-            self._alive_at = self._clock()
+            self._began_at = self._clock()
             with self._lock:
                 waiting = self._waiting.pop(name, [])
             started = time.perf_counter()
@@ -240,7 +212,7 @@ class Reconciler:
         memory = self._memory(name, obj["metadata"]["uid"])
         generation = obj["metadata"].get("generation", 0)
         graph = self.spec_of(obj)
-        self._read_back(memory, graph)
+        self._writer.read_back(memory, graph.environment_id if isinstance(graph, Graph) else "")
         started_ns = time.time_ns()
         if isinstance(graph, Refusal):
             memory.take_refusal(generation)
@@ -256,7 +228,7 @@ class Reconciler:
         records: list[Record] = []
         news = memory.news(planned)
         if due or news:
-            records = self._carry_out(obj, graph, memory, due, news, started_ns=started_ns)
+            records = self._writer.carry_out(obj, graph, memory, due, news, started_ns=started_ns)
             self.changed(name)
         retry_in_s = memory.retry_in_s(self._clock())
         self.queue.add(name, _RESYNC_S if retry_in_s is None else retry_in_s)
@@ -272,147 +244,6 @@ class Reconciler:
             for key in conflicts:
                 self._claims[key].add(name)
 
-    def _carry_out(
-        self,
-        obj: Object,
-        graph: Graph,
-        memory: GraphMemory,
-        due: list[Action],
-        news: list[Action],
-        *,
-        started_ns: int,
-    ) -> list[Record]:
-        metadata = obj["metadata"]
-        annotations = metadata.get("annotations") or {}
-        # The first work on a generation continues the trace that brought it; repairs are traces of their own.
-        first = memory.first_work(metadata.get("generation", 0))
-        context = parent(annotations.get(names.ANNOTATION_TRACEPARENT) if first else None)
-        attributes = {
-            "turbo.environment": graph.environment_id,
-            "turbo.build": graph.build_id,
-            "turbo.generation": metadata.get("generation", 0),
-            "turbo.writes": len(due),
-        }
-        with tracer.start_as_current_span(
-            "reconcile", context=context, start_time=started_ns, attributes=attributes
-        ) as span:
-            with tracer.start_as_current_span("plan", start_time=started_ns):
-                pass  # it is done; now it is known to be worth a span
-            records = [self._actions.record(graph.environment_id, action, "skipped") for action in news]
-            records += self._write_all(_Work(obj, graph, memory, trace.set_span_in_context(span)), due)
-            failed = [record for record in records if record["outcome"] not in {"ok", "skipped"}]
-            if failed:
-                span.set_status(trace.StatusCode.ERROR, f"{len(failed)} of {len(due)} writes failed")
-        self._announce(obj, records)
-        return records
-
-    def _write_all(self, work: _Work, due: list[Action]) -> list[Record]:
-        """Creates and updates component by component and in order within each, then deletes likewise."""
-        records: list[Record] = []
-        for deleting in (False, True):
-            chains: dict[str, list[Action]] = defaultdict(list)
-            for action in due:
-                if (action.verb == "Delete") == deleting:
-                    chains[action.component].append(action)
-            futures = [
-                self._pool.submit(work.graph.name, partial(self._write_chain, work, chain))
-                for chain in chains.values()
-                if self._pool is not None
-            ]
-            broken: Exception | None = None
-            for future in futures:  # all of them, also if one breaks: a graph is never worked on twice at a time
-                try:
-                    records += future.result()
-                except CancelledError:
-                    pass  # the operator stops
-                except Exception as error:  # noqa: BLE001 - raised below
-                    broken = error
-            if broken is not None:
-                raise broken
-        return records
-
-    def _write_chain(self, work: _Work, chain: list[Action]) -> list[Record]:
-        records: list[Record] = []
-        for action in chain:
-            if self._stopping.is_set() or not self._current(work.obj) or work.unanswered >= _OUTAGE:
-                break
-            config = ("ConfigMap", names.PREFIXES["ConfigMap"] + action.component)
-            if action.kind == "Deployment" and action.verb != "Delete" and self._unsettled(work.memory, config):
-                work.memory.hold(action, f"waits for ConfigMap {config[1]}")
-                continue
-            record = self._write(work, action)
-            records.append(record)
-            self._alive_at = self._clock()
-            answered = record["http_status"] or record["outcome"] == "ok"
-            work.unanswered = 0 if answered else work.unanswered + 1
-            if record["outcome"] == "conflict":
-                break  # somebody else was faster: whoever has the ConfigMap has the component
-        return records
-
-    def _unsettled(self, memory: GraphMemory, config: ObjectKey) -> bool:
-        """Whether pods must not read a ConfigMap yet."""
-        present = self._stores["ConfigMap"].get(config[1])
-        return memory.unsettled(config) or present is None or being_deleted(present)
-
-    def _current(self, obj: Object) -> bool:
-        """Whether the graph is still the one that was planned: not deleted, not replaced, not changed."""
-        present = self._graphs.get(obj["metadata"]["name"])
-        return (
-            present is not None
-            and not being_deleted(present)
-            and present["metadata"]["uid"] == obj["metadata"]["uid"]
-            and present["metadata"].get("generation") == obj["metadata"].get("generation")
-        )
-
-    def _write(self, work: _Work, action: Action) -> Record:
-        attributes = {"k8s.object.name": action.name, "turbo.action": action.verb}
-        with tracer.start_as_current_span(f"apply {action.kind}", context=work.context, attributes=attributes) as span:
-            started = time.perf_counter()
-            result = self._applier.write(action)
-            duration_s = time.perf_counter() - started
-            span.set_attribute("http.response.status_code", result.http_status)
-            if result.outcome != "ok":
-                span.set_status(trace.StatusCode.ERROR, result.message)
-            metrics.WRITE_SECONDS.labels(kind=action.kind).observe(duration_s)
-            # Logged before anybody can see its effect in a status.
-            record = self._actions.record(
-                work.graph.environment_id,
-                action,
-                result.outcome,
-                http_status=result.http_status,
-                message=result.message,
-                duration_s=duration_s,
-                span=span,
-            )
-            self._take_result(work.memory, action, result)
-            return record
-
-    def _take_result(self, memory: GraphMemory, action: Action, result: Result) -> None:
-        """Put what the API server answered into the cache, and remember what has to be done again."""
-        store = self._stores[action.kind]
-        if result.obj is not None:
-            store.put(result.obj)
-        elif action.verb == "Delete" and result.outcome == "ok":
-            store.remove(action.name, action.uid or "")
-        memory.take_result(action, result, self._clock())
-
-    def _read_back(self, memory: GraphMemory, graph: Graph | Refusal) -> None:
-        """Find out what became of writes whose answer was lost, before anything is planned on top of them."""
-        unanswered = 0
-        for action in memory.unread():
-            result = self._applier.read(action)
-            self._alive_at = self._clock()
-            if result.outcome == "unknown":
-                unanswered += 1
-                if unanswered == _UNREADABLE:
-                    break
-                continue
-            memory.was_read(action)
-            self._take_result(memory, action, result)
-            environment_id = graph.environment_id if isinstance(graph, Graph) else ""
-            status = result.http_status
-            self._actions.record(environment_id, action, result.outcome, http_status=status, message=result.message)
-
     # -- memory -------------------------------------------------------------------------------------------------
 
     def _memory(self, name: str, uid: str) -> GraphMemory:
@@ -427,26 +258,3 @@ class Reconciler:
         with self._lock:
             self._memories.pop(name, None)
             self._specs.pop(name, None)
-
-    def _announce(self, obj: Object, records: list[Record]) -> None:
-        """One Event for all writes of a reconcile; one each for what cannot be done, up to a number."""
-        done = [r for r in records if r["outcome"] == "ok"]
-        if done:
-            counts = {verb: sum(r["action"] == verb for r in done) for verb in ("Create", "Update", "Delete")}
-            told = ", ".join(f"{verb.lower()}d {count}" for verb, count in counts.items() if count)
-            objects = ", ".join(f"{r['resource_kind']} {r['resource_name']}" for r in done[:6])
-            more = f" and {len(done) - 6} more" if len(done) > 6 else ""  # noqa: PLR2004 - as many as were named
-            self._tell(obj, "Normal", "Applied", f"{told}: {objects}{more}")
-        troubles: dict[str, list[str]] = defaultdict(list)
-        for record in records:
-            what = f"{record['resource_kind']} {record['resource_name']}: {record['reason']}"
-            if record["outcome"] == "skipped":
-                troubles[record["action"]].append(what)
-            elif record["outcome"] in {"failed", "unknown"}:
-                troubles["WriteFailed"].append(what)
-        for reason, told_of in troubles.items():
-            for what in told_of[:_EVENTS]:
-                self._tell(obj, "Warning", reason, what)
-            if len(told_of) > _EVENTS:
-                rest = f"and {len(told_of) - _EVENTS} more, which the action log and the status name"
-                self._tell(obj, "Warning", reason, rest)

@@ -20,7 +20,8 @@ from turbo_operator.core.graph import Graph
 from turbo_operator.core.plan import being_deleted
 from turbo_operator.core.status import Subject, shortened, status
 from turbo_operator.graphs import GraphWriter
-from turbo_operator.reconciler import Reconciler, Tell
+from turbo_operator.planwriter import Tell
+from turbo_operator.reconciler import Reconciler
 from turbo_operator.store import Store
 from turbo_operator.workqueue import WorkQueue
 
