@@ -1,6 +1,7 @@
 """The loop with faults between it and the API server."""
 
 import copy
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -318,6 +319,42 @@ def test_a_write_that_breaks_leaves_no_other_one_running(harness: Harness, appli
     with pytest.raises(RuntimeError, match="unforeseen"):
         harness.reconciler.reconcile(name)
     assert not running
+
+
+def test_r19_whoever_undoes_every_write_is_told_of_and_not_fought_at_full_speed(
+    harness: Harness, applier: RecordingApplier
+) -> None:
+    """The same is written five times in five seconds at most; other objects and a new spec are written at once."""
+    name = harness.put(spec(component(), component("other")))
+    harness.reconciler.reconcile(name)
+    applier.writes.clear()
+
+    def undo(kind: str, name: str, round_: int) -> None:
+        obj = harness.stores[kind].get(name)
+        assert obj is not None
+        metadata = {**obj["metadata"], "resourceVersion": str(1000 + round_), "generation": 1000 + round_}
+        changed = {**obj, "metadata": metadata, "spec": {**obj["spec"], "type": "NodePort", "replicas": 9}}
+        applier.memory.objects[kind, name] = changed
+        harness.stores[kind].put(changed)
+        applier.memory._versions = itertools.count(2000 + round_)
+
+    for round_ in range(100):
+        undo("Deployment", "deploy-users", 10_000 * round_)
+        harness.reconciler.reconcile(name)
+        harness.now += 0.1
+    assert 8 <= len(applier.writes) <= 10
+    undo("Deployment", "deploy-users", 2_000_000)
+    harness.reconciler.reconcile(name)
+    row = harness.status()["componentStatuses"][1]
+    assert (row["packageName"], row["phase"]) == ("users", "Failed")
+    assert "somebody undoes it" in row["message"]
+    applier.writes.clear()
+    undo("Service", "svc-other", 3_000_000)
+    harness.reconciler.reconcile(name)
+    harness.put(spec(component(replicas=2), component("other"), build="build-2"))
+    harness.reconciler.reconcile(name)
+    assert applier.verbs() == ["Update Service svc-other", "Update Deployment deploy-users"]
+    assert harness.status()["phase"] == "Running"
 
 
 def test_many_failures_make_few_events(harness: Harness, applier: RecordingApplier) -> None:

@@ -18,6 +18,8 @@ _FIRST_RETRY_S = 0.8
 _CONFLICT_RETRY_S = 0.2
 _LONGEST_RETRY_S = 60.0
 _LONGEST_REFUSED_RETRY_S = 300.0
+_REPAIRS, _REPAIRS_WITHIN_S = 5, 5.0
+"""The same is written to an object at most that often in that time: somebody may undo every write of it."""
 _UNKEPT_RETRY_S = 300.0
 """What the API server did not keep is written again that seldom: whatever changed it may be gone by then."""
 
@@ -48,6 +50,7 @@ class GraphMemory:
         self._troubles: dict[ObjectKey, _Trouble] = {}
         self._unread: dict[ObjectKey, Action] = {}
         self._unkept: dict[ObjectKey, tuple[str, frozenset[str], float]] = {}
+        self._repairs: dict[ObjectKey, tuple[str, tuple[float, ...]]] = {}
         self._told: frozenset[tuple[str, ...]] = frozenset()
         self._traced = 0
 
@@ -90,9 +93,11 @@ class GraphMemory:
             # What failed stays failed until the next try tells otherwise.
             self._failures = {key: message for key, message in self._failures.items() if key in writes}
             self._pending = {key: f"{action.verb}: {action.reason}" for key, action in writes.items()}
+            kept = {key_of(obj) for obj in wanted}
+            self._repairs = {key: repairs for key, repairs in self._repairs.items() if key in kept}
             self._judged = {
                 key: observed[key]["metadata"].get("generation", 0)
-                for key in map(key_of, wanted)
+                for key in kept
                 if key[0] == "Deployment" and key in observed and key not in writes
             }
             return [action for action in writes.values() if self._is_due(action, now)]
@@ -102,6 +107,12 @@ class GraphMemory:
         unkept = self._unkept.get(action.key)
         if unkept is not None and unkept[0] == body and set(action.fields) <= unkept[1] and now < unkept[2]:
             self._failures[action.key] = _not_kept(unkept[1])
+            return False
+        repaired, times = self._repairs.get(action.key, ("", ()))
+        free_at = times[0] + _REPAIRS_WITHIN_S if repaired == body and len(times) == _REPAIRS else now
+        if now < free_at:
+            self._troubles[action.key] = _Trouble(0, body, free_at)
+            self._failures[action.key] = f"written {_REPAIRS} times in {_REPAIRS_WITHIN_S:.0f} s: somebody undoes it"
             return False
         trouble = self._troubles.get(action.key)
         return trouble is None or trouble.body != body or trouble.retry_at <= now
@@ -136,6 +147,8 @@ class GraphMemory:
         self._unkept.pop(key, None)
         if obj is None or action.body is None:
             return
+        repaired, times = self._repairs.get(key, ("", ()))
+        self._repairs[key] = body, (*(times if repaired == body else ()), now)[-_REPAIRS:]
         left = frozenset(differences(action.body, obj))
         if left:
             # Written again at once it would come out the same: a webhook or the API server itself changes it.
