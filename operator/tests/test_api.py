@@ -19,6 +19,7 @@ from sandbox import Sandbox, wait
 from specs import component, spec
 
 from turbo_operator.api import LARGEST_BODY, make_app
+from turbo_operator.graphs import GraphRefusedError
 from turbo_operator.openapi import document
 from turbo_operator.runtime import Operator
 from turbo_operator.settings import Settings
@@ -376,3 +377,25 @@ def _generate(operation: Any, checks: list[Any]) -> None:
         case.call_and_validate(checks=checks, timeout=30)
 
     one()
+
+
+@pytest.mark.parametrize("verb", ["Create", "Update", "Delete"])
+def test_r16_a_refused_write_of_an_apigraph_is_an_action(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the API server refuses of a request is answered with its status, and stands in the log as failed."""
+
+    def refuse(*_: Any) -> Any:
+        raise GraphRefusedError(422, "refused", "by a policy")
+
+    with _running(Settings()) as running, _serving(running) as client:
+        if verb != "Create":
+            _reconcile(client, spec(component()))
+        monkeypatch.setattr(running._writer, verb.lower(), refuse)
+        if verb == "Delete":
+            reply = client.delete("/v1/environments/env-1")
+        else:
+            reply = client.post("/v1/reconcile", json=spec(component(), build="build-2"))
+        assert (reply.status_code, reply.json()["error"]["code"]) == (422, "refused")
+        newest = client.get("/v1/actions").json()["actions"][-1]
+    told = {"action": verb, "resource_kind": "APIGraph", "outcome": "failed", "http_status": 422}
+    assert {key: newest[key] for key in told} == told
+    assert "by a policy" in newest["reason"]

@@ -431,9 +431,21 @@ def test_a_graph_under_a_wrong_name_is_refused(harness: Harness, applier: Record
     harness.graphs.put(
         {"metadata": {"name": "other", "uid": "u", "resourceVersion": "3", "generation": 1}, "spec": spec(component())}
     )
-    harness.reconciler.reconcile("other")
+    told = harness.reconciler.reconcile("other")
+    assert [(r["action"], r["outcome"], r["environment_id"]) for r in told] == [("Refuse", "skipped", "env-1")]
+    assert "must be 'env-1'" in told[0]["reason"]
+    assert harness.reconciler.reconcile("other") == []  # told once
     assert applier.writes == []
     assert "must be 'env-1'" in harness.status("other")["conditions"][0]["message"]
+
+
+def test_r10_a_refused_route_is_an_action(harness: Harness) -> None:
+    """What of a graph is refused without being a component is told in the log, once, as it is in the status."""
+    name = harness.put(spec(component(), ingress={"routes": [{"path": "/x", "targetComponent": "nobody"}]}))
+    for _ in range(2):
+        harness.reconciler.reconcile(name)
+    refused = [(r["resource_name"], r["reason"]) for r in harness.actions.since(0) if r["action"] == "Refuse"]
+    assert refused == [("env-1", "ingress.routes[0].targetComponent: 'nobody' is not a component of this graph")]
 
 
 def test_r24_memory_does_not_grow_with_reconciles(harness: Harness) -> None:

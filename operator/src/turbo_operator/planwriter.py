@@ -123,6 +123,13 @@ class PlanWriter:
         self._announce(obj, records)
         return records
 
+    def tell_news(self, obj: Object, news: list[Action]) -> list[Record]:
+        """Tell why nothing can be made of a graph; gives the records of it."""
+        environment_id = str((obj.get("spec") or {}).get("environmentId") or obj["metadata"]["name"])
+        records = [self._actions.record(environment_id, action, "skipped") for action in news]
+        self._announce(obj, records)
+        return records
+
     def read_back(self, memory: GraphMemory, environment_id: str) -> None:
         """Find out what became of writes whose answer was lost, before anything is planned on top of them."""
         unanswered = 0

@@ -14,7 +14,7 @@ from turbo_operator.core import names
 from turbo_operator.core.desired import Object, ObjectKey, Options, Owner, desired
 from turbo_operator.core.graph import Graph, Refusal
 from turbo_operator.core.normalize import normalize
-from turbo_operator.core.plan import being_deleted, plan
+from turbo_operator.core.plan import Action, being_deleted, plan
 from turbo_operator.core.rollout import Progress
 from turbo_operator.memory import GraphMemory
 from turbo_operator.planwriter import PlanWriter, Tell
@@ -214,10 +214,11 @@ class Reconciler:
         graph = self.spec_of(obj)
         self._writer.read_back(memory, graph.environment_id if isinstance(graph, Graph) else "")
         started_ns = time.time_ns()
+        refusals = tuple(Action("Refuse", names.GRAPH_KIND, name, "", problem) for problem in graph.problems)
         if isinstance(graph, Refusal):
             memory.take_refusal(generation)
             self.changed(name)
-            return []
+            return self._writer.tell_news(obj, memory.news(refusals))
         owner = Owner(name, obj["metadata"]["uid"])
         wanted = desired(graph, owner, self._options)
         observed = self.observed(name, graph)
@@ -226,7 +227,7 @@ class Reconciler:
         self._claim(name, memory.conflicts())
         self.changed(name)
         records: list[Record] = []
-        news = memory.news(planned)
+        news = memory.news((*refusals, *planned))
         if due or news:
             records = self._writer.carry_out(obj, graph, memory, due, news, started_ns=started_ns)
             self.changed(name)

@@ -186,11 +186,16 @@ class Operator:
         """
         started = time.perf_counter()
         seen = self.actions.newest
-        verb, obj = upsert(self._writer, self._graphs, spec, source="api", traceparent=traceparent)
-        name = obj["metadata"]["name"]
         environment_id = str(spec["environmentId"])
+        try:
+            verb, obj = upsert(self._writer, self._graphs, spec, source="api", traceparent=traceparent)
+        except GraphRefusedError as error:
+            attempted = "Create" if self._graphs.get(names.graph_name(environment_id)) is None else "Update"
+            self._record(attempted, environment_id, "POST /v1/reconcile", started, error)
+            raise
+        name = obj["metadata"]["name"]
         if verb:
-            self._record(verb, environment_id, name, "POST /v1/reconcile", time.perf_counter() - started)
+            self._record(verb, environment_id, "POST /v1/reconcile", started)
         done: Future[list[Record]] = self._reconciler.request(name)
         try:
             done.result(_RECONCILE_TIMEOUT_S)
@@ -217,12 +222,25 @@ class Operator:
         if being_deleted(obj):
             return
         started = time.perf_counter()
-        remove(self._writer, self._graphs, obj)
-        self._record("Delete", environment_id, name, "DELETE /v1/environments", time.perf_counter() - started)
+        try:
+            remove(self._writer, self._graphs, obj)
+        except GraphRefusedError as error:
+            self._record("Delete", environment_id, "DELETE /v1/environments", started, error)
+            raise
+        self._record("Delete", environment_id, "DELETE /v1/environments", started)
 
-    def _record(self, verb: str, environment_id: str, name: str, reason: str, duration_s: float) -> None:
-        action = Action(verb, names.GRAPH_KIND, name, "", reason)  # type: ignore[arg-type]
-        self.actions.record(environment_id, action, "ok", http_status=200, duration_s=duration_s)
+    def _record(
+        self, verb: str, environment_id: str, reason: str, started: float, error: GraphRefusedError | None = None
+    ) -> None:
+        action = Action(verb, names.GRAPH_KIND, names.graph_name(environment_id), "", reason)  # type: ignore[arg-type]
+        self.actions.record(
+            environment_id,
+            action,
+            "ok" if error is None else "failed",
+            http_status=200 if error is None else error.status,
+            message="" if error is None else str(error),
+            duration_s=time.perf_counter() - started,
+        )
 
     # -- wiring ---------------------------------------------------------------------------------------------------
 
