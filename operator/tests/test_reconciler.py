@@ -168,7 +168,7 @@ def test_r23_whoever_waits_for_a_reconcile_is_told_that_the_operator_stops(appli
         go_on.wait(10)
 
     applier.fault = hold
-    names_ = [harness.put(spec(component(f"c{n}"), environment=f"env-{n}")) for n in range(8)]
+    names_ = [harness.put(spec(component(f"c{n}"), environment=f"env-{n}")) for n in range(20)]
     waiting = [harness.reconciler.request(name) for name in names_]
     assert begun.wait(10)
     threading.Timer(0.1, go_on.set).start()
@@ -176,7 +176,7 @@ def test_r23_whoever_waits_for_a_reconcile_is_told_that_the_operator_stops(appli
     waiting.append(harness.reconciler.request(names_[0]))
     told = [future.exception(timeout=10) for future in waiting]
     assert {type(error) for error in told} <= {type(None), StoppedError}
-    assert [type(error) for error in told[-5:]] == [StoppedError] * 5  # four workers had begun
+    assert [type(error) for error in told[-5:]] == [StoppedError] * 5  # sixteen workers may have begun
 
 
 def test_r16_one_failed_write_does_not_stop_the_others(harness: Harness, applier: RecordingApplier) -> None:
@@ -355,6 +355,27 @@ def test_r19_whoever_undoes_every_write_is_told_of_and_not_fought_at_full_speed(
     harness.reconciler.reconcile(name)
     assert applier.verbs() == ["Update Service svc-other", "Update Deployment deploy-users"]
     assert harness.status()["phase"] == "Running"
+
+
+def test_r26_large_graphs_at_work_do_not_keep_a_small_one_from_being_planned(
+    harness: Harness, applier: RecordingApplier
+) -> None:
+    """While the writes of ten graphs take their time an eleventh is planned and written."""
+    go_on = threading.Event()
+
+    def hold(action: Action) -> None:
+        if action.component != "small":
+            go_on.wait(20)
+
+    applier.fault = hold
+    large = [harness.put(spec(component(f"c{n}"), environment=f"large-{n}")) for n in range(10)]
+    futures = [harness.reconciler.request(name) for name in large]
+    records = harness.reconciler.request(harness.put(spec(component("small"), environment="small"))).result(10)
+    assert [record["outcome"] for record in records] == ["ok"] * 3
+    assert not any(future.done() for future in futures)
+    go_on.set()
+    for future in futures:
+        future.result(10)
 
 
 def test_many_failures_make_few_events(harness: Harness, applier: RecordingApplier) -> None:

@@ -43,7 +43,7 @@ class Reconciler:
         options: Options,
         *,
         tell: Tell,
-        workers: int = 4,
+        workers: int = 16,
         writers: int = 16,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
