@@ -170,6 +170,33 @@ def test_r17_a_status_that_has_no_room_is_written_in_short(harness: Harness, mon
     assert len(published.status["componentStatuses"]) == 151
 
 
+def test_r17_a_read_tells_the_truth_while_status_writes_hang(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API server that takes no status for long does not keep a lost replica out of what the HTTP API says."""
+    harness.statuses.start()
+    _settled(harness)
+    _until("Running in the APIGraph", lambda: _written_phase(harness) == "Running")
+    go_on, hanging = threading.Event(), []
+
+    def hang(obj: Object, _: dict[str, Any]) -> Result:
+        hanging.append(obj)
+        go_on.wait(30)
+        return Result("failed", message="timed out")
+
+    monkeypatch.setattr(harness.writer, "write_status", hang)
+    for n in range(2):
+        harness.put(spec(component(f"other-{n}"), environment=f"other-{n}"))
+    _until("both threads to hang", lambda: len(hanging) == 2)
+    _lose_replicas(harness)
+
+    def published() -> str | None:
+        snapshot = harness.statuses.get("env-1")
+        return None if snapshot is None else str(snapshot.status["phase"])
+
+    _until("the truth", lambda: published() == "Degraded")
+    assert len(hanging) == 2
+    go_on.set()
+
+
 def test_r17_a_graph_that_finalizers_keep_is_written_to_be_deleting(harness: Harness) -> None:
     """During a deletion in the foreground the APIGraph itself says Deleting, not what it said before."""
     harness.statuses.start()

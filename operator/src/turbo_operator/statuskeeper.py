@@ -34,6 +34,7 @@ _WRITE_INTERVAL_PER_COMPONENT_S = 0.015
 objects cost; phases that end a wait are written at once."""
 _LONGEST_BACKOFF_S = 10.0
 """A status is news: it is written soon after an outage, whatever the length of it."""
+_LATE_S = 1.0
 _TOO_LARGE = 413
 _WARNING_PHASES = frozenset({"Degraded", "Failed"})
 _TOLD_PHASES = frozenset({"Running", "Degraded", "Failed"})
@@ -86,6 +87,7 @@ class StatusKeeper:
         self._lock = threading.Lock()
         self._snapshots: dict[str, Snapshot] = {}
         self._tickets = itertools.count(1)
+        self._changed_at: dict[str, float] = {}
         self._written: dict[str, tuple[float, Mapping[str, Any], Any]] = {}
         self._not_before: dict[str, float] = {}
         self._oversized: dict[str, int] = {}
@@ -111,9 +113,13 @@ class StatusKeeper:
 
     def changed(self, name: str) -> None:
         """The status of a graph may be another one."""
-        snapshot = self._snapshots.get(name)
+        self._changed_at.setdefault(name, time.monotonic())
+        self._queue.add(name, self._coalesce_s(self._snapshots.get(name)))
+
+    @staticmethod
+    def _coalesce_s(snapshot: Snapshot | None) -> float:
         components = len(snapshot.status["componentStatuses"]) if snapshot is not None else 0
-        self._queue.add(name, max(_COALESCE_S, _COALESCE_PER_COMPONENT_S * components))
+        return max(_COALESCE_S, _COALESCE_PER_COMPONENT_S * components)
 
     def get(self, environment_id: str) -> Snapshot | None:
         """The newest status of an environment, None if there is none."""
@@ -128,15 +134,21 @@ class StatusKeeper:
         return [snapshot for snapshot in found if snapshot is not None]
 
     def _current(self, name: str) -> Snapshot | None:
-        """What is published, unless the APIGraph is another one by now: a status never speaks of an old spec."""
+        """What is published, unless the APIGraph is another one by now: a status never speaks of an old spec.
+
+        Nor is a change left out for long: where the keeper's threads are late, for their writes hang, it is taken in
+        by whoever reads.
+        """
         obj = self._graphs.get(name)
         if obj is None:
             return self._farewell(name)
         with self._lock:
             snapshot = self._snapshots.get(name)
         generation = obj["metadata"].get("generation", 0)
+        late_s = time.monotonic() - self._changed_at.get(name, float("inf")) - self._coalesce_s(snapshot)
         if (
             snapshot is None
+            or late_s > _LATE_S
             or snapshot.uid != obj["metadata"]["uid"]
             or snapshot.status["observedGeneration"] != generation
             or (snapshot.status["phase"] == "Deleting") != being_deleted(obj)
@@ -175,6 +187,7 @@ class StatusKeeper:
     def compute(self, name: str) -> Snapshot | None:
         """Compute and publish the status of one graph now; None if it does not exist."""
         ticket = next(self._tickets)
+        self._changed_at.pop(name, None)
         obj = self._graphs.get(name)
         with self._lock:
             before = self._snapshots.get(name)
