@@ -110,7 +110,7 @@ def test_progressing_is_any_component_on_its_way() -> None:
     assert conditions.progressing("Running", [_component("a", "Running")]) == ("False", "Settled", "")
 
 
-_ROWS = [_component("a", "Degraded", message="stuck"), _component("b", "Running"), _component("c", "Failed")]
+_ROWS = [_component("a", "Degraded", message="stuck"), _component("b", "Running"), _component("c", "Degraded")]
 _DEGRADED: dict[str, tuple[str, list[str], Progress, conditions.Verdict]] = {
     "problems, before all else": (
         "Degraded",
@@ -126,7 +126,7 @@ _DEGRADED: dict[str, tuple[str, list[str], Progress, conditions.Verdict]] = {
         ("True", "Conflict", _LISTED),
     ),
     "failures": ("Degraded", [], Progress(7, failures=_BOTH), ("True", "WriteFailed", _LISTED)),
-    "rollouts": ("Degraded", [], Progress(7), ("True", "RolloutFailed", "a: stuck; c: Failed")),
+    "rollouts": ("Degraded", [], Progress(7), ("True", "RolloutFailed", "a: stuck; c: Degraded")),
     "all well": ("Running", [], Progress(7), ("False", "AsExpected", "")),
     "on its way": ("Reconciling", [], Progress(7, pending=_BOTH), ("False", "AsExpected", "")),
 }

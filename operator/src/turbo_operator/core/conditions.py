@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from turbo_operator.core.rollout import BROKEN, SIMULATED, Progress
+from turbo_operator.core.rollout import SIMULATED, Progress
 
 _LISTED = 5
 """How many problems a message spells out."""
@@ -73,14 +73,13 @@ def degraded(phase: str, rows: list[dict[str, Any]], problems: list[str], progre
     """Whether something needs help."""
     if phase not in {"Failed", "Degraded"}:
         return "False", "AsExpected", ""
-    broken = _rows([row for row in rows if row["phase"] in BROKEN])
     if problems:
         return "True", "Refused", listing(problems)
     if progress.conflicts:
         return "True", "Conflict", listing(_sentences(progress.conflicts))
     if progress.failures:
         return "True", "WriteFailed", listing(_sentences(progress.failures))
-    return "True", "RolloutFailed", listing(broken)
+    return "True", "RolloutFailed", listing(_rows([row for row in rows if row["phase"] == "Degraded"]))
 
 
 def listing(sentences: list[str]) -> str:

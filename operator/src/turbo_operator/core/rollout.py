@@ -8,9 +8,6 @@ from turbo_operator.core.desired import Object, ObjectKey, object_keys
 from turbo_operator.core.graph import Component, RefusedComponent
 
 SIMULATED = "simulated: OPERATOR_MODE=dev writes nothing and runs nothing"
-BROKEN = frozenset({"Refused", "Conflict", "Failed", "Degraded"})
-"""Phases of a component that time alone does not mend."""
-
 LOST = "after all were available"
 """Ends the message of a component that ran at this generation and lost replicas since."""
 

@@ -12,7 +12,7 @@ from typing import Any
 from turbo_operator.core import conditions
 from turbo_operator.core.desired import Object, ObjectKey
 from turbo_operator.core.graph import Graph, Refusal
-from turbo_operator.core.rollout import BROKEN, LOST, Progress, component_status, refused_status
+from turbo_operator.core.rollout import LOST, Progress, component_status, refused_status
 
 _SHORTENED_ROWS = 100
 _SHORTENED_MESSAGE = 300
@@ -126,7 +126,7 @@ def _phase(rows: list[dict[str, Any]], progress: Progress, subject: Subject, *, 
         return "Deleting"
     if refused:
         return "Failed"
-    if problems or progress.failures or progress.conflicts or phases & BROKEN:
+    if problems or progress.failures or progress.conflicts or "Degraded" in phases:
         return "Degraded"
     if progress.generation != subject.generation or progress.pending or "Pending" in phases:
         return "Reconciling"
