@@ -280,3 +280,40 @@ def test_r20_orphans_are_adopted_by_the_next_graph_of_the_name(sandbox: Sandbox)
         for obj in after.values():
             assert [r["uid"] for r in obj["metadata"]["ownerReferences"]] == [graph["metadata"]["uid"]]
         assert {a["action"] for a in operator.actions()[seen:]} == {"Update", "Delete"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "pointer", "value"),
+    [
+        ("Service", "svc-a", "/spec/ports/0/port", 9999),
+        ("Deployment", "deploy-a", "/spec/template/spec/containers/0/name", "mine"),
+        ("Deployment", "deploy-a", "/spec/template/spec/containers/0/ports/0/containerPort", 9999),
+    ],
+    ids=["port", "container", "container port"],
+)
+def test_r13_an_entry_rewritten_by_hand_is_replaced(
+    sandbox: Sandbox, kind: str, name: str, pointer: str, value: Any
+) -> None:
+    """What an apply could only put beside it, or not at all, comes back as the graph says, and the graph is settled."""
+    with sandbox.operator() as operator:
+        sandbox.apply(spec(idle("a")))
+        settled(operator)
+        before = sandbox.get(kind, name)
+        assert before is not None
+        patch = [{"op": "replace", "path": pointer, "value": value}]
+        path = sandbox.admin.path(kind, name)
+        sandbox.admin.request("PATCH", path, body=patch, content_type="application/json-patch+json")
+
+        def made_again() -> bool:
+            live = sandbox.get(kind, name)
+            return live is not None and live["metadata"]["uid"] != before["metadata"]["uid"]
+
+        wait("the object to be made again", made_again)
+        settled(operator)
+        live = sandbox.get(kind, name)
+        assert live is not None
+        if kind == "Service":
+            assert [port["port"] for port in live["spec"]["ports"]] == [8080]
+        else:
+            assert live["spec"]["template"] == before["spec"]["template"]
+        assert [a["outcome"] for a in operator.actions()] == ["ok"] * len(operator.actions())

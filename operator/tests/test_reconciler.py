@@ -227,6 +227,26 @@ def test_r16_the_backoff_of_an_object_doubles_and_a_new_spec_is_tried_at_once(
     assert harness.status()["phase"] == "Running"
 
 
+def test_r16_an_object_that_vanishes_does_not_wait_for_the_failure_of_its_update(
+    harness: Harness, applier: RecordingApplier
+) -> None:
+    """A create is another write than the update that failed: it is tried at once."""
+    name = harness.put(spec(component(env={"A": "1"})))
+    harness.reconciler.reconcile(name)
+    applier.fault = _fail(("ConfigMap", "cm-users"))
+    harness.put(spec(component(env={"A": "2"}), build="build-2"))
+    for _ in range(4):
+        harness.reconciler.reconcile(name)
+        harness.now += 7.0
+    harness.reconciler.reconcile(name)
+    applier.fault = None
+    gone = applier.memory.objects.pop(("ConfigMap", "cm-users"))
+    harness.stores["ConfigMap"].remove("cm-users", gone["metadata"]["uid"])
+    seen = len(applier.writes)
+    harness.reconciler.reconcile(name)
+    assert "Create ConfigMap cm-users" in applier.verbs()[seen:]
+
+
 def test_r18_no_deployment_without_its_configmap(harness: Harness, applier: RecordingApplier) -> None:
     """Pods never start with a configuration that is missing or old: the Deployment waits for its ConfigMap."""
     applier.fault = _fail(("ConfigMap", "cm-users"))

@@ -23,7 +23,7 @@ from turbo_operator.actions import ActionLog
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object
 from turbo_operator.core.plan import Action, Verb, being_deleted
-from turbo_operator.graphs import GraphRefusedError, GraphWriter, remove, upsert
+from turbo_operator.graphs import ANSWERED, GraphRefusedError, GraphWriter, remove, upsert
 from turbo_operator.store import Store
 from turbo_operator.telemetry import current_traceparent, parent, tracer, unsampled_headers
 
@@ -242,7 +242,9 @@ class BuilderSync(threading.Thread):
                 reason = f"build {spec.get('buildId')}"
                 span.set_attribute("turbo.environment", environment_id)
                 with trace.use_span(span, end_on_exit=True):
-                    self._record(verb, environment_id, "ok", reason=reason, status=200, duration_s=duration_s)
+                    self._record(
+                        verb, environment_id, "ok", reason=reason, status=ANSWERED[verb], duration_s=duration_s
+                    )
                 self._tell(obj, "Normal", "Synced", f"the builder's graph of {reason}")
         self.refused = refused
         return retry
@@ -263,7 +265,9 @@ class BuilderSync(threading.Thread):
                 continue
             duration_s = time.perf_counter() - started
             reason = "the builder no longer has the graph"
-            self._record("Delete", environment_id, "ok", reason=reason, status=200, duration_s=duration_s)
+            self._record(
+                "Delete", environment_id, "ok", reason=reason, status=ANSWERED["Delete"], duration_s=duration_s
+            )
             self._seen.pop(name, None)
             gone.discard(name)
         self._candidates = gone

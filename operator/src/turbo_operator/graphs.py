@@ -45,6 +45,10 @@ class GraphWriter(Protocol):
         ...
 
 
+ANSWERED = {"Create": 201, "Update": 200, "Delete": 200}
+"""The HTTP status of each kind of write when it succeeds: the API has no other for them."""
+
+
 def upsert(
     writer: GraphWriter,
     store: Store,

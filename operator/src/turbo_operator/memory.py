@@ -26,10 +26,10 @@ _UNKEPT_RETRY_S = 300.0
 
 @dataclass(slots=True)
 class _Trouble:
-    """A write that failed: how often, what was to be written, when it may be tried again."""
+    """A write that failed: how often, which one, when it may be tried again."""
 
     tries: int
-    body: str
+    write: str
     retry_at: float
 
 
@@ -111,11 +111,11 @@ class GraphMemory:
         repaired, times = self._repairs.get(action.key, ("", ()))
         free_at = times[0] + _REPAIRS_WITHIN_S if repaired == body and len(times) == _REPAIRS else now
         if now < free_at:
-            self._troubles[action.key] = _Trouble(0, body, free_at)
+            self._troubles[action.key] = _Trouble(0, _identity(action), free_at)
             self._failures[action.key] = f"written {_REPAIRS} times in {_REPAIRS_WITHIN_S:.0f} s: somebody undoes it"
             return False
         trouble = self._troubles.get(action.key)
-        return trouble is None or trouble.body != body or trouble.retry_at <= now
+        return trouble is None or trouble.write != _identity(action) or trouble.retry_at <= now
 
     def take_result(self, action: Action, result: Result, now: float) -> None:
         """Remember how a write ended."""
@@ -127,11 +127,12 @@ class GraphMemory:
                 self._take_success(action, result.obj, body, now)
                 return
             before = self._troubles.get(key)
-            tries = before.tries + 1 if before is not None and before.body == body else 1
+            write = _identity(action)
+            tries = before.tries + 1 if before is not None and before.write == write else 1
             first = _CONFLICT_RETRY_S if result.outcome == "conflict" else _FIRST_RETRY_S
             longest = _LONGEST_REFUSED_RETRY_S if result.refused else _LONGEST_RETRY_S
             delay = max(min(first * 2 ** min(tries - 1, 12), longest), result.retry_after_s or 0.0)
-            self._troubles[key] = _Trouble(tries, body, now + delay)
+            self._troubles[key] = _Trouble(tries, write, now + delay)
             if result.outcome == "conflict":
                 self._pending[key] = f"planned anew: {result.message}"
                 return
@@ -194,6 +195,11 @@ class GraphMemory:
         """Seconds until the next write may be tried again; None if nothing failed."""
         with self._lock:
             return max(0.0, min(t.retry_at for t in self._troubles.values()) - now) if self._troubles else None
+
+
+def _identity(action: Action) -> str:
+    """What makes a write another one, which does not wait for the failure of the one before."""
+    return digest([action.verb, action.uid, action.body])
 
 
 def _not_kept(fields: frozenset[str]) -> str:

@@ -17,7 +17,7 @@ from turbo_operator.core.graph import Refusal
 from turbo_operator.core.plan import Action, being_deleted
 from turbo_operator.core.rollout import Progress
 from turbo_operator.core.status import Subject, status
-from turbo_operator.graphs import GraphRefusedError, GraphWriter, MemoryGraphs, remove, upsert
+from turbo_operator.graphs import ANSWERED, GraphRefusedError, GraphWriter, MemoryGraphs, remove, upsert
 from turbo_operator.kube.client import RESOURCES, KubeClient
 from turbo_operator.kube.listwatch import ListWatch, Pace
 from turbo_operator.reconciler import Reconciler, StoppedError
@@ -237,7 +237,7 @@ class Operator:
             environment_id,
             action,
             "ok" if error is None else "failed",
-            http_status=200 if error is None else error.status,
+            http_status=ANSWERED[verb] if error is None else error.status,
             message="" if error is None else str(error),
             duration_s=time.perf_counter() - started,
         )

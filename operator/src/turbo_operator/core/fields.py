@@ -95,6 +95,56 @@ def _compare_items(wanted: list[Any], observed: Any, owned: Mapping[str, Any], p
             found.append(f"{path}[{value.get('name', index) if isinstance(value, dict) else index}]")
 
 
+def displaced(wanted: Mapping[str, Any], observed: Mapping[str, Any]) -> str | None:
+    """The keyed list of an applied object in which somebody put another entry in the place of ours; None if none is.
+
+    Server-side apply would add ours beside it: two ports of one name, which is refused, or two containers. An entry
+    that was added while ours stayed is somebody's business.
+    """
+    if OWNED_FIELDS not in observed["metadata"]:
+        return None
+    return _displaced(wanted, observed, owned_fields(observed), "")
+
+
+_LIST_KEYS = {"ports": ("containerPort", "port"), "containers": ("name",)}
+
+
+def _displaced(
+    wanted: Mapping[str, Any], observed: Mapping[str, Any], owned: Mapping[str, Any], path: str
+) -> str | None:
+    for field, value in wanted.items():
+        present, mine, here = observed.get(field), owned.get(f"f:{field}") or {}, f"{path}.{field}".lstrip(".")
+        found = None
+        if isinstance(value, Mapping) and isinstance(present, Mapping):
+            found = _displaced(value, present, mine, here)
+        elif field in _LIST_KEYS and isinstance(present, list) and owned.get(f"f:{field}") != {}:  # not all ours
+            found = _displaced_items(value, present, mine, here, _LIST_KEYS[field])
+        if found:
+            return found
+    return None
+
+
+def _displaced_items(
+    wanted: list[Any], present: list[Any], owned: Mapping[str, Any], path: str, keys: tuple[str, ...]
+) -> str | None:
+    def key_of(item: Mapping[str, Any]) -> Any:
+        return next((item[key] for key in keys if key in item), None)
+
+    mine = {key_of(json.loads(marker[2:])): fields for marker, fields in owned.items() if marker[:2] == "k:"}
+    there = {key_of(item): item for item in present}
+    wanted_keys = {key_of(item) for item in wanted}
+    # What we own and no longer want goes with the next apply: then the graph has changed, not somebody the object.
+    if wanted_keys - there.keys() and there.keys() - wanted_keys and not (there.keys() & mine.keys()) - wanted_keys:
+        return path
+    for item in wanted:
+        name = key_of(item)
+        if name in there:
+            found = _displaced(item, there[name], mine.get(name, {}), f"{path}[{name}]")
+            if found:
+                return found
+    return None
+
+
 def _find(items: list[Any], keys: Mapping[str, Any]) -> int | None:
     for index, item in enumerate(items):
         if all(item.get(key) == value for key, value in keys.items()):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from turbo_operator.core import names
 from turbo_operator.core.canonical import canonical_json
 from turbo_operator.core.desired import Object, ObjectKey, Owner, key_of, object_keys, sort_key
-from turbo_operator.core.fields import OWNED_FIELDS, differences
+from turbo_operator.core.fields import OWNED_FIELDS, differences, displaced
 from turbo_operator.core.graph import Graph
 
 Verb = Literal["Create", "Update", "Delete", "Conflict", "Refuse"]
@@ -98,9 +98,8 @@ def _change(wanted: Object, present: Object | None, owner: Owner) -> Action | No
     if not fields:
         return None
     uid = present["metadata"]["uid"]
-    immutable = _immutable(wanted, present, fields)
-    if immutable:
-        return Action("Delete", kind, name, component, f"replaced: {immutable} cannot be changed", fields, uid=uid)
+    if why := _replacement(wanted, present, fields):
+        return Action("Delete", kind, name, component, f"replaced: {why}", fields, uid=uid)
     reason = "differs from the graph" if owner_uid(present) == owner.uid else "adopted from an earlier graph"
     return Action("Update", kind, name, component, reason, fields, body=wanted, uid=uid)
 
@@ -189,14 +188,15 @@ def _holder(obj: Mapping[str, Any]) -> str:
     return f"nobody known to {names.MANAGER}"
 
 
-def _immutable(wanted: Object, present: Object, fields: tuple[str, ...]) -> str | None:
-    """The changed field that the API server refuses to change in place, so that the object has to be replaced."""
+def _replacement(wanted: Object, present: Object, fields: tuple[str, ...]) -> str | None:
+    """Why an apply cannot make an object what is wanted, so that it has to be replaced; None if it can."""
     if wanted["kind"] == "Deployment" and wanted["spec"]["selector"] != present.get("spec", {}).get("selector"):
-        return "spec.selector"
+        return "spec.selector cannot be changed"
     if (
         wanted["kind"] == "ConfigMap"
         and present.get("immutable")
         and any(f.partition(".")[0] == "data" for f in fields)
     ):
-        return "data of an immutable ConfigMap"
-    return None
+        return "data of an immutable ConfigMap cannot be changed"
+    taken = displaced(wanted, present)
+    return f"{taken} was rewritten by hand" if taken else None

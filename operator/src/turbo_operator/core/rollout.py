@@ -89,10 +89,14 @@ def rollout(deployment: Mapping[str, Any], replicas: int) -> Verdict:
         missing = f"{updated} of {replicas} replicas are updated"
     elif total > updated:
         missing = f"{total - updated} old replicas are still there"
+        if unavailable := state.get("unavailableReplicas") or 0:
+            missing = f"{unavailable} of {total} replicas are not available, so that {missing}"
     elif available < replicas:
         missing = f"{available} of {replicas} replicas are available"
     else:
         return "Running", ""
+    if (deployment.get("spec") or {}).get("paused"):
+        missing += "; the Deployment is paused"
     for condition in state.get("conditions") or ():
         if (condition.get("type"), condition.get("status")) in {("ReplicaFailure", "True"), ("Progressing", "False")}:
             return "Degraded", f"{missing}; {condition.get('reason')}: {condition.get('message')}"

@@ -1,0 +1,105 @@
+"""Entries of keyed lists that somebody rewrote by hand: what server-side apply cannot put right."""
+
+import copy
+from typing import Any
+
+import pytest
+from specs import OPTIONS, OWNER, component, graph_of, spec
+
+from turbo_operator.core.desired import Object, desired
+from turbo_operator.core.fields import displaced, slim
+from turbo_operator.core.plan import plan
+
+
+def applied(**runtime: Any) -> dict[str, Object]:
+    """The objects of one component by kind, as the API server shows them after an apply."""
+    found = {}
+    for obj in desired(graph_of(spec(component(**runtime))), OWNER, OPTIONS):
+        live = copy.deepcopy(obj)
+        live["metadata"]["uid"] = f"uid-{obj['kind']}"
+        entry = {"manager": "turbo-engine-operator", "operation": "Apply", "fieldsV1": _tree(obj)}
+        live["metadata"]["managedFields"] = [entry]
+        found[obj["kind"]] = live
+    return found
+
+
+def _tree(value: Any) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for field, inner in value.items():
+        if field == "ports":
+            key = "port" if "port" in inner[0] else "containerPort"
+            tree["f:ports"] = {f'k:{{"{key}":{p[key]},"protocol":"TCP"}}': {".": {}, **_tree(p)} for p in inner}
+        elif field == "containers":
+            tree["f:containers"] = {f'k:{{"name":"{c["name"]}"}}': {".": {}, **_tree(c)} for c in inner}
+        else:
+            tree[f"f:{field}"] = _tree(inner) if isinstance(inner, dict) and inner else {}
+    return tree
+
+
+def edited(kind: str, edit: Any) -> tuple[str, Object]:
+    """The plan's verb for an object that `edit` changed, and what was planned on."""
+    live = applied()
+    edit(live[kind])
+    observed = {(obj["kind"], obj["metadata"]["name"]): slim(obj) for obj in live.values()}
+    graph = graph_of(spec(component()))
+    actions = plan(graph, desired(graph, OWNER, OPTIONS), observed, OWNER)
+    return ", ".join(f"{action.verb} {action.kind}" for action in actions), live[kind]
+
+
+def _port(service: Object) -> None:
+    service["spec"]["ports"][0]["port"] = 9999
+    service["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"].pop("f:ports")
+
+
+def _container(deployment: Object) -> None:
+    deployment["spec"]["template"]["spec"]["containers"][0]["name"] = "mine"
+    pod = deployment["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:template"]["f:spec"]
+    pod.pop("f:containers")
+
+
+def _container_port(deployment: Object) -> None:
+    deployment["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"] = 9999
+    pod = deployment["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:template"]["f:spec"]
+    pod["f:containers"]['k:{"name":"users"}'].pop("f:ports")
+
+
+@pytest.mark.parametrize(
+    ("kind", "edit"),
+    [("Service", _port), ("Deployment", _container), ("Deployment", _container_port)],
+    ids=["port", "container", "container port"],
+)
+def test_r13_an_entry_put_in_the_place_of_ours_is_a_replacement(kind: str, edit: Any) -> None:
+    """Applied in place it would stand beside ours, or be refused for good."""
+    assert edited(kind, edit)[0] == f"Delete {kind}"
+
+
+def test_r19_an_entry_beside_ours_is_left_alone() -> None:
+    """A port and a container that others added are their business."""
+
+    def one_more(service: Object) -> None:
+        service["spec"]["ports"].append({"name": "debug", "port": 7777, "targetPort": 7777, "protocol": "TCP"})
+
+    def sidecar(deployment: Object) -> None:
+        deployment["spec"]["template"]["spec"]["containers"].append({"name": "sidecar", "image": "x"})
+
+    assert edited("Service", one_more)[0] == ""
+    assert edited("Deployment", sidecar)[0] == ""
+
+
+def test_a_port_that_the_graph_changes_is_an_update_also_beside_somebody_elses() -> None:
+    """Our old entry is still ours: an apply takes it away, and nothing has to be replaced."""
+    live = applied()
+    live["Service"]["spec"]["ports"].append({"name": "debug", "port": 7777, "targetPort": 7777, "protocol": "TCP"})
+    graph = graph_of(spec(component(port=9090)))
+    observed = {(obj["kind"], obj["metadata"]["name"]): slim(obj) for obj in live.values()}
+    actions = plan(graph, desired(graph, OWNER, OPTIONS), observed, OWNER)
+    assert [f"{action.verb} {action.kind}" for action in actions] == ["Update Service", "Update Deployment"]
+
+
+def test_an_object_that_was_never_applied_is_not_replaced() -> None:
+    """What bears our labels only by chance is not deleted for its ports."""
+    live = applied()["Service"]
+    live["spec"]["ports"][0]["port"] = 9999
+    live["metadata"].pop("managedFields")
+    wanted = next(o for o in desired(graph_of(spec(component())), OWNER, OPTIONS) if o["kind"] == "Service")
+    assert displaced(wanted, slim(live)) is None
