@@ -28,6 +28,10 @@ _ROLLOUTS: dict[str, tuple[dict[str, Any] | None, tuple[str, str]]] = {
     "nothing yet": ({"observedGeneration": 3}, ("Deploying", "0 of 2 replicas are updated")),
     "half updated": ({**_DONE, "updatedReplicas": 1}, ("Deploying", "1 of 2 replicas are updated")),
     "old ones left": ({**_DONE, "replicas": 5}, ("Deploying", "3 old replicas are still there")),
+    "new ones not available": (
+        {**_DONE, "replicas": 3, "unavailableReplicas": 1},
+        ("Deploying", "1 of 3 replicas are not available, so that 1 old replicas are still there"),
+    ),
     "half available": ({**_DONE, "availableReplicas": 1}, ("Deploying", "1 of 2 replicas are available")),
     "none available": (
         {"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2},
@@ -61,6 +65,14 @@ def test_r17_a_rollout_is_judged_by_the_deployments_own_status(
     if state is not None:
         deployment["status"] = state
     assert rollout(deployment, 2) == verdict
+
+
+def test_a_paused_deployment_is_said_to_be_one() -> None:
+    """Nothing comes of an update until somebody resumes it; what runs, runs."""
+    state = {**_DONE, "updatedReplicas": 0}
+    paused = {"metadata": {"generation": 3}, "spec": {"paused": True}, "status": state}
+    assert rollout(paused, 2) == ("Deploying", "0 of 2 replicas are updated; the Deployment is paused")
+    assert rollout({**paused, "status": _DONE}, 2) == ("Running", "")
 
 
 def test_a_deployment_of_no_replicas_runs_once_it_was_seen() -> None:
