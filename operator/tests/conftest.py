@@ -42,14 +42,14 @@ class ControlPlane:
         """A process in the network namespace of the API server."""
         return teardown.processes(self.kubeconfig.parent)[-1]
 
-    def kill(self, component: str) -> None:
-        """SIGKILL a component; the cluster starts it again a second later."""
+    def kill(self, component: str, number: int = signal.SIGKILL) -> None:
+        """Send a component a signal; one that has ended is started again a second later."""
         launcher_and_init = teardown.processes(self.kubeconfig.parent)
         for pid in launcher_and_init:
             for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
                 command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0]
                 if command.endswith(component.encode()):
-                    os.kill(int(child), signal.SIGKILL)
+                    os.kill(int(child), number)
                     return
         raise LookupError(f"{component} does not run")
 

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from conftest import ControlPlane
 from crashproxy import CrashingProxy, crashing_proxy
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -227,16 +228,23 @@ def collector() -> Iterator[_Collector]:
     thread.join()
 
 
-def test_r23_sigterm_ends_in_order(sandbox: Sandbox, collector: _Collector) -> None:
-    """In the middle of an apply the operator finishes the writes in flight, sends its spans and exits 0 in 10 s."""
+def test_r23_sigterm_ends_in_order(control_plane: ControlPlane, sandbox: Sandbox, collector: _Collector) -> None:
+    """In the middle of an apply the operator waits for the writes in flight, sends its spans and exits 0 in 10 s."""
     endpoint = f"http://127.0.0.1:{collector.server_address[1]}"
     # Nothing but the end makes it send spans.
     with sandbox.operator(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_BSP_SCHEDULE_DELAY="600000") as operator:
         sandbox.apply(spec(*(idle(f"c{n}") for n in range(60))))
         wait("the first writes", lambda: len(operator.actions()) > 5)
         assert collector.spans == []
-        started = time.monotonic()
-        assert operator.end() == 0
+        control_plane.kill("kube-apiserver", signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            operator.process.terminate()
+            time.sleep(2)
+            assert operator.process.poll() is None
+        finally:
+            control_plane.kill("kube-apiserver", signal.SIGCONT)
+        assert operator.process.wait(20) == 0
         assert time.monotonic() - started <= 12
         actions = operator.actions()
         assert len(actions) < 180
