@@ -7,6 +7,7 @@ import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -168,6 +169,19 @@ def test_a_green_run_reads_green(tmp_path):
     assert "# PASSED: 3 of 3 steps passed" in text
     assert "top_finding: null" in text
     assert "Cause" not in text.split("## 2.")[0].split("# PASSED")[1].replace("Verdict and cause", "")
+
+
+def test_actions_name_their_pod_where_several_wrote(tmp_path):
+    """A repair by the successor of a killed operator is told from what the killed one did."""
+    builder = made.green(tmp_path)
+    killed = builder.actions[0]
+    builder.actions += [msgspec.structs.replace(killed, seq=1, pod_uid="u2", pod="operator-b")]
+    run = builder.write()
+    diagnose(run)
+    write_reports(run)
+    report = (run.root / "REPORT.md").read_text()
+    assert "| fields or reason | pod |" in report or "| ms | pod |" in report
+    assert report.count("`operator-b` |") == 1
 
 
 def test_a_failed_deploy_puts_its_error_first(tmp_path):

@@ -32,10 +32,16 @@ def section(facts: Facts) -> Section:
         blocks.append(Bullets(tuple(told)))
     ordered = sorted(actions, key=lambda action: (not failed(action), action.time, action.seq))
     detailed = any(action.fields or action.reason for action in ordered[:_MOST])
-    rows = tuple(_row(action)[: None if detailed else -1] for action in ordered[:_MOST])
+    pods = {action.pod or action.pod_uid for action in actions}
+    several = len(pods) > 1  # an operator that was replaced, or replicas of one
+    rows = tuple(
+        (*_row(action)[: None if detailed else -1], *((Code(action.pod or action.pod_uid),) if several else ()))
+        for action in ordered[:_MOST]
+    )
     more: Line = (f"{len(actions) - _MOST} more in ", Link(rest[0])) if len(actions) > _MOST else ""
-    columns = ("time (UTC)", "action", "object", "outcome", "ms", "fields or reason")
-    blocks.append(Table(columns if detailed else columns[:-1], rows, more=more))
+    more_columns = [*(["fields or reason"] if detailed else []), *(["pod"] if several else [])]
+    columns = ("time (UTC)", "action", "object", "outcome", "ms", *more_columns)
+    blocks.append(Table(columns, rows, more=more))
     return Section(4, "Operator actions", tuple(blocks), rest)
 
 
