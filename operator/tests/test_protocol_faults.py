@@ -420,9 +420,10 @@ def test_r07_a_list_from_before_our_own_writes_causes_none(tmp_path: Path) -> No
     answered = threading.Event()
 
     def late(handler: Handler) -> None:
-        made.append(handler.land())
+        page = handler.land()
+        made.append(page)
         answered.wait(30)
-        handler.reply(200, made[-1])
+        handler.reply(200, page)
 
     with world(tmp_path, _LONG) as here:
         here.sandbox.apply(_before())
@@ -447,7 +448,8 @@ def test_r07_a_list_from_before_our_own_writes_causes_none(tmp_path: Path) -> No
         wait("another graph", lambda: ("Deployment", "deploy-last") in here.applies(mark))
         held.open = True
         here.settle()
-        assert sorted(key for key in here.applies(mark) if "last" not in key[1]) == sorted(expected)
+        found = sorted(key for key in here.applies(mark) if "last" not in key[1])
+        assert found == sorted(expected), "\n".join(map(str, here.operator.actions.since(0)))
 
 
 def test_r07_a_delete_never_meets_another_object_of_the_name(tmp_path: Path) -> None:
