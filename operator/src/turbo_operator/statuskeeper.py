@@ -8,36 +8,27 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from turbo_operator import metrics
 from turbo_operator.core import names
-from turbo_operator.core.desired import Object
 from turbo_operator.core.graph import Graph
 from turbo_operator.core.plan import being_deleted
-from turbo_operator.core.status import Subject, shortened, status
+from turbo_operator.core.status import Subject, status
 from turbo_operator.graphs import GraphWriter
 from turbo_operator.planwriter import Tell
 from turbo_operator.reconciler import Reconciler
+from turbo_operator.statuswriter import StatusWriter
 from turbo_operator.store import Store
 from turbo_operator.workqueue import WorkQueue
 
 _COALESCE_S = 0.1
 _COALESCE_PER_COMPONENT_S = 0.001
 """Computing a status costs 25 us a component: while a large graph is written it is done about once a second."""
-_WRITE_INTERVAL_S = 0.5
-_WRITE_INTERVAL_PER_COMPONENT_S = 0.015
-"""A write of a status costs the API server half a millisecond of CPU a component, a tenth of what the components' own
-objects cost; phases that end a wait are written at once."""
-_LONGEST_BACKOFF_S = 10.0
-"""A status is news: it is written soon after an outage, whatever the length of it."""
 _LATE_S = 1.0
-_TOO_LARGE = 413
-_WARNING_PHASES = frozenset({"Degraded", "Failed"})
-_TOLD_PHASES = frozenset({"Running", "Degraded", "Failed"})
 
 log = logging.getLogger(__name__)
 
@@ -79,18 +70,14 @@ class StatusKeeper:
     ) -> None:
         self._graphs = graphs
         self._reconciler = reconciler
-        self._writer = writer
+        self._writer = StatusWriter(graphs, writer, tell=tell)
         self._simulated = simulated
-        self._tell = tell
         self._clock = clock
-        self._queue = WorkQueue("status", longest_backoff_s=_LONGEST_BACKOFF_S)
+        self._queue = WorkQueue("status")
         self._lock = threading.Lock()
         self._snapshots: dict[str, Snapshot] = {}
         self._tickets = itertools.count(1)
         self._changed_at: dict[str, float] = {}
-        self._written: dict[str, tuple[float, Mapping[str, Any], Any]] = {}
-        self._not_before: dict[str, float] = {}
-        self._oversized: dict[str, int] = {}
         self._threads = [threading.Thread(target=self._work, name=f"status-{n}", daemon=True) for n in range(threads)]
 
     def start(self) -> None:
@@ -192,9 +179,7 @@ class StatusKeeper:
         with self._lock:
             before = self._snapshots.get(name)
         if obj is None:
-            self._written.pop(name, None)
-            self._not_before.pop(name, None)
-            self._oversized.pop(name, None)
+            self._writer.forget(name)
             return self._farewell(name)
         metadata = obj["metadata"]
         spec = obj.get("spec") or {}
@@ -230,67 +215,28 @@ class StatusKeeper:
     def _work(self) -> None:
         while (name := self._queue.get()) is not None:
             try:
-                if self._keep(name):
-                    self._queue.succeeded(name)
+                self._keep(name)
+                self._queue.succeeded(name)
             except Exception:
                 delay = self._queue.failed(name)
                 log.exception("the status of %s could not be computed; again in %.1f s", name, delay)
             finally:
                 self._queue.done(name)
 
-    def _keep(self, name: str) -> bool:
-        """Publish and write what is true now; False if a write failed and comes again."""
+    def _keep(self, name: str) -> None:
+        """Publish and write what is true now."""
         snapshot = self.compute(name)
         self._count_phases()
         obj = self._graphs.get(name)
         if snapshot is None or obj is None or obj["metadata"]["uid"] != snapshot.uid:
-            return True
+            return
         if snapshot.status["observedGeneration"] != obj["metadata"].get("generation", 0):
-            return True
+            return
         if not snapshot.planned and not being_deleted(obj):
-            return True  # not yet compared in this process: what stands there is the better knowledge
-        return self._write(name, obj, snapshot.status)
-
-    def _write(self, name: str, obj: Object, computed: dict[str, Any]) -> bool:
-        present = obj.get("status") or {}
-        at, wanted, kept = self._written.get(name, (0.0, {}, None))
-        if present == computed or (computed == wanted and present == kept):
-            return True  # as it should be; or as the API server keeps it
-        wait = self._not_before.get(name, 0.0) - time.monotonic()
-        if wait > 0:
-            self._queue.add(name, wait)
-            return False
-        phase, before = computed["phase"], present.get("phase")
-        interval = max(_WRITE_INTERVAL_S, _WRITE_INTERVAL_PER_COMPONENT_S * len(computed["componentStatuses"]))
-        wait = at + interval - time.monotonic()
-        if wait > 0 and (phase == before or phase not in _TOLD_PHASES):
-            self._queue.add(name, wait)
-            return True
-        generation = computed["observedGeneration"]
-        sent = shortened(computed) if self._oversized.get(name) == generation else computed
-        result = self._writer.write_status(obj, sent)
-        if result.http_status == _TOO_LARGE and sent is computed:
-            log.warning("the APIGraph %s has no room for its status, which is written in short", name)
-            self._oversized[name] = generation
-            sent = shortened(computed)
-            result = self._writer.write_status(obj, sent)
-        metrics.STATUS_WRITES.labels(outcome=result.outcome).inc()
-        if result.outcome != "ok":
-            delay = self._queue.failed(name, result.retry_after_s or 0.0)
-            if result.outcome != "conflict":  # what is there in truth the watch tells, and then it is tried at once
-                self._not_before[name] = time.monotonic() + delay
-            log.warning("status of %s not written, again in %.1f s: %s", name, delay, result.message)
-            return False
-        self._not_before.pop(name, None)
-        answer = result.obj or {}
-        self._written[name] = (time.monotonic(), computed, answer.get("status"))
-        if answer.get("status") != sent:
-            log.warning("the API server does not keep the status of %s as it was written: is the CRD older?", name)
-        self._graphs.put(answer)
-        if phase != before and phase in _TOLD_PHASES:
-            kind = "Warning" if phase in _WARNING_PHASES else "Normal"
-            self._tell(obj, kind, phase, _explained(computed))
-        return True
+            return  # not yet compared in this process: what stands there is the better knowledge
+        again_in_s = self._writer.write(name, obj, snapshot.status)
+        if again_in_s is not None:
+            self._queue.add(name, again_in_s)
 
     def _count_phases(self) -> None:
         counts = dict.fromkeys(("Deleting", "Failed", "Degraded", "Reconciling", "Deploying", "Running"), 0)
@@ -298,11 +244,3 @@ class StatusKeeper:
             counts[snapshot.status["phase"]] += 1
         for phase, count in counts.items():
             metrics.GRAPHS.labels(phase=phase).set(count)
-
-
-def _explained(computed: Mapping[str, Any]) -> str:
-    rows = computed["componentStatuses"]
-    if computed["phase"] == "Running":
-        return f"build {computed['buildId']}: all {len(rows)} components run"
-    degraded = next(c for c in computed["conditions"] if c["type"] == "Degraded")
-    return f"build {computed['buildId']}: {degraded['message']}"
