@@ -96,6 +96,32 @@ def test_a_port_that_the_graph_changes_is_an_update_also_beside_somebody_elses()
     assert [f"{action.verb} {action.kind}" for action in actions] == ["Update Service", "Update Deployment"]
 
 
+def test_r19_a_port_that_the_graph_gains_is_an_update_also_beside_somebody_elses() -> None:
+    """A new entry of the graph is no sign that anybody took its place: nothing is replaced, theirs stays."""
+    live = applied()
+    live["Service"]["spec"]["ports"].append({"name": "debug", "port": 7777, "targetPort": 7777, "protocol": "TCP"})
+    container = live["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    container["ports"].append({"name": "debug", "containerPort": 7777, "protocol": "TCP"})
+    routes = [{"path": "/admin", "targetComponent": "users", "targetPort": 9000}]
+    graph = graph_of(spec(component(), ingress={"routes": routes}))
+    observed = {(obj["kind"], obj["metadata"]["name"]): slim(obj) for obj in live.values()}
+    actions = plan(graph, desired(graph, OWNER, OPTIONS), observed, OWNER)
+    assert [f"{action.verb} {action.kind}" for action in actions] == ["Update Service", "Update Deployment"]
+
+
+def test_r13_an_entry_put_in_the_place_of_one_of_ours_is_a_replacement() -> None:
+    """An apply would be refused: the other entry has the name of ours."""
+    routes = [{"path": "/admin", "targetComponent": "users", "targetPort": 9000}]
+    graph = graph_of(spec(component(), ingress={"routes": routes}))
+    wanted = next(o for o in desired(graph, OWNER, OPTIONS) if o["kind"] == "Service")
+    live = copy.deepcopy(wanted)
+    tree = _tree(wanted)
+    tree["f:spec"]["f:ports"].pop('k:{"port":9000,"protocol":"TCP"}')
+    live["metadata"]["managedFields"] = [{"manager": "turbo-engine-operator", "operation": "Apply", "fieldsV1": tree}]
+    live["spec"]["ports"][1]["port"] = 9999
+    assert displaced(wanted, slim(live)) == "spec.ports"
+
+
 def test_an_object_that_was_never_applied_is_not_replaced() -> None:
     """What bears our labels only by chance is not deleted for its ports."""
     live = applied()["Service"]

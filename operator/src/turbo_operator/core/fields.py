@@ -134,8 +134,13 @@ def _displaced_items(
     there = {key_of(item): item for item in present}
     wanted_keys = {key_of(item) for item in wanted}
     # What we own and no longer want goes with the next apply: then the graph has changed, not somebody the object.
-    if wanted_keys - there.keys() and there.keys() - wanted_keys and not (there.keys() & mine.keys()) - wanted_keys:
-        return path
+    if not (there.keys() & mine.keys()) - wanted_keys:
+        missing = [item for item in wanted if key_of(item) not in there]
+        foreign = [item for key, item in there.items() if key not in wanted_keys]
+        # An entry that the graph gained is missing, too; its place is taken where its name is, or where none is ours.
+        taken = {item.get("name") for item in missing} & {item.get("name") for item in foreign}
+        if missing and foreign and (taken or not there.keys() & wanted_keys):
+            return path
     for item in wanted:
         name = key_of(item)
         if name in there:
