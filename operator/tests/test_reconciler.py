@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -339,6 +340,31 @@ def test_a_write_that_breaks_leaves_no_other_one_running(harness: Harness, appli
     with pytest.raises(RuntimeError, match="unforeseen"):
         harness.reconciler.reconcile(name)
     assert not running
+
+
+def test_r13_what_a_webhook_rewrites_is_not_replaced_again_and_again(
+    harness: Harness, applier: RecordingApplier
+) -> None:
+    """An object that comes back from its creation rewritten is told of, not deleted and made again at once."""
+
+    def rewrite(action: Action) -> Result | None:
+        if action.kind != "Service" or action.body is None:
+            return None
+        stored = copy.deepcopy(applier.memory.write(action).obj)
+        assert stored is not None
+        stored["spec"]["ports"] = [{"name": "http", "port": 9999, "targetPort": 9999, "protocol": "TCP"}]
+        tree = {"f:metadata": {}, "f:spec": {"f:type": {}, "f:selector": {}}}
+        stored["metadata"]["ownedFields"] = json.dumps(tree)
+        applier.memory.objects[action.key] = stored
+        return Result("ok", 201, stored)
+
+    applier.fault = rewrite
+    name = harness.put(spec(component()))
+    for _ in range(20):
+        harness.reconciler.reconcile(name)
+        harness.now += 2
+    assert [verb for verb in applier.verbs() if "Service" in verb] == ["Create Service svc-users"]
+    assert "does not keep" in harness.status()["componentStatuses"][0]["message"]
 
 
 def test_r19_whoever_undoes_every_write_is_told_of_and_not_fought_at_full_speed(

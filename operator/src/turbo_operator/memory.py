@@ -105,7 +105,8 @@ class GraphMemory:
     def _is_due(self, action: Action, now: float) -> bool:
         body = digest(action.body)
         unkept = self._unkept.get(action.key)
-        if unkept is not None and unkept[0] == body and set(action.fields) <= unkept[1] and now < unkept[2]:
+        again = unkept is not None and (unkept[0] == body or _replaces(action))
+        if again and unkept is not None and set(action.fields) <= unkept[1] and now < unkept[2]:
             self._failures[action.key] = _not_kept(unkept[1])
             return False
         repaired, times = self._repairs.get(action.key, ("", ()))
@@ -195,6 +196,11 @@ class GraphMemory:
         """Seconds until the next write may be tried again; None if nothing failed."""
         with self._lock:
             return max(0.0, min(t.retry_at for t in self._troubles.values()) - now) if self._troubles else None
+
+
+def _replaces(action: Action) -> bool:
+    """Whether a deletion is the first half of a replacement: only then it names fields."""
+    return action.verb == "Delete" and bool(action.fields)
 
 
 def _identity(action: Action) -> str:
