@@ -353,7 +353,7 @@ def test_r13_what_a_webhook_rewrites_is_not_replaced_again_and_again(
         stored = copy.deepcopy(applier.memory.write(action).obj)
         assert stored is not None
         stored["spec"]["ports"] = [{"name": "http", "port": 9999, "targetPort": 9999, "protocol": "TCP"}]
-        tree = {"f:metadata": {}, "f:spec": {"f:type": {}, "f:selector": {}}}
+        tree: dict[str, Any] = {"f:metadata": {}, "f:spec": {"f:type": {}, "f:selector": {}}}
         stored["metadata"]["ownedFields"] = json.dumps(tree)
         applier.memory.objects[action.key] = stored
         return Result("ok", 201, stored)
