@@ -1,13 +1,14 @@
 """Entries of keyed lists that somebody rewrote by hand: what server-side apply cannot put right."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
 from specs import OPTIONS, OWNER, component, graph_of, spec
 
 from turbo_operator.core.desired import Object, desired
-from turbo_operator.core.fields import displaced, slim
+from turbo_operator.core.fields import OWNED_FIELDS, displaced, slim
 from turbo_operator.core.plan import plan
 
 
@@ -129,3 +130,81 @@ def test_an_object_that_was_never_applied_is_not_replaced() -> None:
     live["metadata"].pop("managedFields")
     wanted = next(o for o in desired(graph_of(spec(component())), OWNER, OPTIONS) if o["kind"] == "Service")
     assert displaced(wanted, slim(live)) is None
+
+
+_OURS, _OLD = 'k:{"port":80,"protocol":"TCP"}', 'k:{"port":79}'
+_WANTED = {"spec": {"type": "ClusterIP", "ports": [{"port": 80}]}}
+_PODS = {"containers": [{"name": "a", "args": ["x"]}, {"name": "b", "ports": [{"name": "http", "containerPort": 1}]}]}
+_LISTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str | None]] = {
+    "another in the place of ours": (_WANTED, {"spec": {"ports": [{"port": 81}]}}, {"f:spec": {".": {}}}, "spec.ports"),
+    "so, and the manager still has ours": (
+        _WANTED,
+        {"spec": {"ports": [{"port": 81}]}},
+        {"f:spec": {"f:ports": {_OURS: {}}}},
+        "spec.ports",
+    ),
+    "so, and nothing of it is ours": (_WANTED, {"spec": {"ports": [{"port": 81}]}}, {}, "spec.ports"),
+    "one that has not even a key": (_WANTED, {"spec": {"ports": [{"name": "x"}]}}, {}, "spec.ports"),
+    "ours, and another": (_WANTED, {"spec": {"ports": [{"port": 81}, {"port": 80}]}}, {}, None),
+    "none at all": (_WANTED, {"spec": {"ports": []}}, {}, None),
+    "no list": (_WANTED, {"spec": {"ports": None}}, {}, None),
+    "no map": (_WANTED, {"spec": None}, {}, None),
+    "ours of before": (
+        _WANTED,
+        {"spec": {"ports": [{"port": 79}]}},
+        {"f:spec": {"f:ports": {".": {}, _OLD: {}}}},
+        None,
+    ),
+    "ours of before, and theirs": (
+        _WANTED,
+        {"spec": {"ports": [{"port": 81}, {"port": 79}]}},
+        {"f:spec": {"f:ports": {_OLD: {}}}},
+        None,
+    ),
+    "ours of before that went already": (
+        _WANTED,
+        {"spec": {"ports": [{"port": 81}]}},
+        {"f:spec": {"f:ports": {_OLD: {}}}},
+        "spec.ports",
+    ),
+    "a list that is all ours": (_WANTED, {"spec": {"ports": [{"port": 81}]}}, {"f:spec": {"f:ports": {}}}, None),
+    "a list within an entry": (
+        _PODS,
+        {"containers": [{"name": "a", "args": ["y"]}, {"name": "b", "ports": [{"containerPort": 2}]}]},
+        {"f:containers": {'k:{"name":"a"}': {}, 'k:{"name":"b"}': {"f:name": {}}}},
+        "containers[b].ports",
+    ),
+    "a list that is all ours within an entry": (
+        _PODS,
+        {"containers": [{"name": "b", "ports": [{"containerPort": 2}]}]},
+        {"f:containers": {'k:{"name":"b"}': {"f:ports": {}}}},
+        None,
+    ),
+    "a list within an entry of which nothing is ours": (
+        _PODS,
+        {"containers": [{"name": "b", "ports": [{"containerPort": 2}]}]},
+        {"f:containers": {".": {}}},
+        "containers[b].ports",
+    ),
+    "entries that are as they were": (_PODS, copy.deepcopy(_PODS), {}, None),
+}
+
+
+@pytest.mark.parametrize(("wanted", "present", "owned", "path"), _LISTS.values(), ids=_LISTS.keys())
+def test_r13_which_list_was_rewritten(
+    wanted: dict[str, Any], present: dict[str, Any], owned: dict[str, Any], path: str | None
+) -> None:
+    """It is the one in which an entry of ours is gone, and one that was never ours is there."""
+    assert displaced(wanted, {"metadata": {OWNED_FIELDS: json.dumps(owned)}, **present}) == path
+
+
+def test_r13_a_replacement_says_what_was_rewritten() -> None:
+    """The reason of the delete names the list."""
+    live = applied()
+    _port(live["Service"])
+    graph = graph_of(spec(component()))
+    observed = {(obj["kind"], obj["metadata"]["name"]): slim(obj) for obj in live.values()}
+    actions = plan(graph, desired(graph, OWNER, OPTIONS), observed, OWNER)
+    assert [(a.verb, a.reason, a.uid) for a in actions] == [
+        ("Delete", "replaced: spec.ports was rewritten by hand", "uid-Service")
+    ]

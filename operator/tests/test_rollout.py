@@ -32,6 +32,10 @@ _ROLLOUTS: dict[str, tuple[dict[str, Any] | None, tuple[str, str]]] = {
         {**_DONE, "replicas": 3, "unavailableReplicas": 1},
         ("Deploying", "1 of 3 replicas are not available, so that 1 old replicas are still there"),
     ),
+    "old ones left because the new ones are not available": (
+        {**_DONE, "replicas": 5, "unavailableReplicas": 2},
+        ("Deploying", "2 of 5 replicas are not available, so that 3 old replicas are still there"),
+    ),
     "half available": ({**_DONE, "availableReplicas": 1}, ("Deploying", "1 of 2 replicas are available")),
     "none available": (
         {"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2},
@@ -73,6 +77,18 @@ def test_a_paused_deployment_is_said_to_be_one() -> None:
     paused = {"metadata": {"generation": 3}, "spec": {"paused": True}, "status": state}
     assert rollout(paused, 2) == ("Deploying", "0 of 2 replicas are updated; the Deployment is paused")
     assert rollout({**paused, "status": _DONE}, 2) == ("Running", "")
+
+
+def test_a_paused_rollout_is_said_to_be_one() -> None:
+    """Who paused a Deployment finds it in the message, before what its conditions say; one that is done runs."""
+    state = {**_DONE, "updatedReplicas": 1}
+    deployment = {"metadata": {"generation": 3}, "spec": {"paused": True}, "status": state}
+    missing = "1 of 2 replicas are updated; the Deployment is paused"
+    assert rollout(deployment, 2) == ("Deploying", missing)
+    stalled = {**state, "conditions": [_STALLED]}
+    assert rollout({**deployment, "status": stalled}, 2)[1] == f"{missing}; ProgressDeadlineExceeded: timed out"
+    assert rollout({**deployment, "status": _DONE}, 2) == ("Running", "")
+    assert rollout({**deployment, "spec": None}, 2) == ("Deploying", "1 of 2 replicas are updated")
 
 
 def test_a_deployment_of_no_replicas_runs_once_it_was_seen() -> None:
