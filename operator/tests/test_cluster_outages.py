@@ -1,4 +1,7 @@
-"""The API server, etcd or the operator itself is away for a while, and comes back."""
+"""The API server, etcd or the operator itself is away for a while, and comes back.
+
+The last of the files with a cluster: its controllers take up to a minute to find their way back to the API server.
+"""
 
 import signal
 from collections.abc import Callable
