@@ -1,12 +1,12 @@
-"""How fast the operator is: a process without a CPU limit, against a real etcd and kube-apiserver and nothing else.
+"""How fast the operator is: a process against a real etcd and kube-apiserver and nothing else.
 
     python bench/operator [--rounds 5] [--sizes 1,10,100,300,1000]
 
-Beside each figure of the operator, in the same round and turn by turn, stands a bare loop of 16 threads that sends the
-same server-side applies with the same client and account: what this machine's API server can take. "Done" is the last
-write acknowledged. Each measurement has a control plane of its own, since an API server that has seen thousands of
-Services takes several times as long for the next one. Components have no replicas, and kube-controller-manager is
-stopped (SIGSTOP): what the kubelet and the controllers do is not the operator's.
+Beside each `create`, in the same round, stands a bare loop of 16 threads that sends the same server-side applies with
+the same client and account: what this machine's API server can take. "Done" is the last write acknowledged. Each
+measurement has a control plane of its own, since an API server that has seen thousands of Services takes several times
+as long for the next one. Only the cold start has a CPU limit. Components have no replicas, and kube-controller-manager
+is stopped (SIGSTOP): what the kubelet and the controllers do is not the operator's.
 """
 
 import argparse

@@ -17,7 +17,7 @@ from k8s_e2e.cluster.local import teardown
 from k8s_e2e.cluster.local.provider import LocalProvider
 from k8s_e2e.cluster.providers import can_run_local
 from k8s_e2e.model.settings import Settings
-from turbo_operator.kube.client import ApiError
+from turbo_operator.kube.client import ApiError, Unreachable
 
 settings.register_profile("operator", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile(  # for `task mutants`: the same few examples each time, and no search for a smaller one
@@ -83,7 +83,9 @@ def new_sandbox(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Callabl
 
     yield make
     for each in made:
-        with suppress(ApiError):  # the test has deleted it
+        for process in each.started:
+            process.close()
+        with suppress(ApiError, Unreachable):  # the test has deleted it, or taken the API server away
             each.admin.request("DELETE", f"/api/v1/namespaces/{each.namespace}")
 
 

@@ -28,6 +28,10 @@ from turbo_operator.kube.client import APPLY, ApiError, KubeClient, Unreachable
 MANIFESTS = Path(__file__).parents[2] / "infra" / "k8s" / "base"
 
 
+GC_S = 90.0
+"""The garbage collector looks for new kinds every half minute: the first deletion of an APIGraph may wait for it."""
+
+
 def wait(what: str, condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     """Wait until `condition()` is true and give its value; a failure names what was waited for and the last value."""
     deadline = time.monotonic() + timeout_s
@@ -80,6 +84,13 @@ class OperatorProcess:
         """Sum of a metric over its labels."""
         lines = self.client.get("/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + " ", name + "{")))
+
+    def close(self) -> None:
+        """Kill it if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.client.close()
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait; gives the exit code."""
@@ -141,17 +152,17 @@ class Sandbox:
     def answers(self) -> bool:
         """Whether the API server does."""
         try:
-            self.admin.request("GET", self.admin.path("ConfigMap"))
-        except Unreachable:
+            for kind in ("ConfigMap", names.GRAPH_KIND):  # custom resources come later than the others
+                self.admin.request("GET", self.admin.path(kind))
+        except (ApiError, Unreachable):
             return False
-        except ApiError as error:
-            return error.status < 500
         return True
 
     def versions(self) -> dict[tuple[str, str], str]:
-        """ResourceVersion of all children and graphs."""
+        """ResourceVersion of all children and graphs; of Deployments, whose status others write, the generation."""
         objects = {("APIGraph", obj["metadata"]["name"]): obj for obj in self.list("APIGraph")} | self.children()
-        return {key: obj["metadata"]["resourceVersion"] for key, obj in objects.items()}
+        field = {"Deployment": "generation"}
+        return {key: str(obj["metadata"][field.get(key[0], "resourceVersion")]) for key, obj in objects.items()}
 
     def apply(self, spec: dict[str, Any], name: str | None = None) -> dict[str, Any]:
         """What `kubectl apply --server-side` does with an APIGraph."""
@@ -189,14 +200,12 @@ class Sandbox:
     @contextmanager
     def operator(self, *, through: Sequence[str] = (), **environ: str) -> Iterator[OperatorProcess]:
         """A running operator in k8s mode; ready when given, killed at the end."""
-        process = self.start(environ, through=through)
+        before = len(self.started)
         try:
-            yield process
+            yield self.start(environ, through=through)
         finally:
-            if process.process.poll() is None:
-                process.process.kill()
-                process.process.wait()
-            process.client.close()
+            for process in self.started[before:]:
+                process.close()
 
     def start(
         self, environ: Mapping[str, str] | None = None, *, through: Sequence[str] = (), until_ready: bool = True

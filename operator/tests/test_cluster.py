@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from sandbox import OperatorProcess, Sandbox, settled, wait
+from sandbox import GC_S, OperatorProcess, Sandbox, settled, wait
 from specs import idle, spec
 
 from turbo_operator.core import names
@@ -45,8 +45,11 @@ def test_a_graph_applied_by_hand_becomes_objects_and_an_earned_status(sandbox: S
         time.sleep(1.5)
         assert sandbox.versions() == versions
         assert len(operator.actions()) == 3
-        reasons = {event["reason"] for event in sandbox.list("Event") if event["involvedObject"]["kind"] == "APIGraph"}
-        assert reasons >= {"Applied", "Running"}
+        wait("the Events", lambda: _reasons(sandbox) >= {"Applied", "Running"})
+
+
+def _reasons(sandbox: Sandbox) -> set[str]:
+    return {event["reason"] for event in sandbox.list("Event") if event["involvedObject"]["kind"] == "APIGraph"}
 
 
 def test_r03_a_restart_makes_no_write(sandbox: Sandbox) -> None:
@@ -114,7 +117,7 @@ def test_r18_a_configuration_change_rolls_the_pods_once(sandbox: Sandbox) -> Non
 
 
 def test_r19_drift_is_repaired_and_foreign_fields_stay(sandbox: Sandbox) -> None:
-    """Deleted and edited children are put right within two seconds; a foreign annotation and data key survive."""
+    """Deleted and edited children are put right; a foreign annotation and data key survive."""
     with sandbox.operator() as operator:
         sandbox.apply(spec(idle(env={"A": "1"})))
         settled(operator)
@@ -225,7 +228,7 @@ def test_r15_the_builders_graphs_come_and_go(sandbox: Sandbox) -> None:
             settled(operator)
             assert (sandbox.get("ConfigMap", "cm-users") or {})["data"] == {"A": "2"}
             server.graphs = []
-            wait("404", lambda: operator.client.get("/v1/status/env-1").status_code == 404)
+            wait("404", lambda: operator.client.get("/v1/status/env-1").status_code == 404, GC_S)
             assert operator.phase("mine") == "Running"
             assert {name for _, name in sandbox.children()} == {"cm-mine", "svc-mine", "deploy-mine"}
     finally:
@@ -245,5 +248,5 @@ def test_a_graph_is_written_over_http_again_and_again(sandbox: Sandbox) -> None:
         assert (sandbox.get("ConfigMap", "cm-users") or {})["data"] == {"K5": "x"}
         assert operator.client.post("/v1/reconcile", json=spec(idle(), unknown=1)).status_code == 400
         assert operator.client.delete("/v1/environments/env-1").status_code == 202
-        wait("404", lambda: operator.client.get("/v1/status/env-1").status_code == 404)
+        wait("404", lambda: operator.client.get("/v1/status/env-1").status_code == 404, GC_S)
         assert not sandbox.children()

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sandbox import OperatorProcess, Sandbox, built, settled, wait
+from sandbox import GC_S, OperatorProcess, Sandbox, built, settled, wait
 from specs import idle, spec
 
 from turbo_operator.core import names
@@ -146,7 +146,7 @@ def test_r08_nothing_comes_back_while_the_graph_is_being_deleted(sandbox: Sandbo
         assert {a["environment_id"] for a in operator.actions()[seen:]} == {"env-2"}
         assert sandbox.get("Service", "svc-a") is None
         sandbox.patch("APIGraph", "env-1", {"metadata": {"finalizers": None}})
-        wait("404", lambda: operator.client.get("/v1/status/env-1").status_code == 404)
+        wait("404", lambda: operator.client.get("/v1/status/env-1").status_code == 404, GC_S)
         assert {name.partition("-")[2] for _, name in sandbox.children()} == {"later"}
         assert {a["environment_id"] for a in operator.actions()[seen:]} == {"env-2"}
 
@@ -226,11 +226,11 @@ def test_r20_deleting_the_graph_removes_its_children_with_the_operator_down(sand
         settled(operator)
         settled(operator, "env-2")
         sandbox.delete("APIGraph", "env-2")
-        wait("404", lambda: operator.client.get("/v1/status/env-2").status_code == 404)
+        wait("404", lambda: operator.client.get("/v1/status/env-2").status_code == 404, GC_S)
         assert not {key for key in sandbox.children() if "other" in key[1]}
         operator.end(signal.SIGKILL)
     sandbox.delete("APIGraph", "env-1")
-    wait("the children to go", lambda: not sandbox.children())
+    wait("the children to go", lambda: not sandbox.children(), GC_S)
 
 
 def test_r20_a_namespace_is_deleted_with_the_operator_up_and_down(new_sandbox: Callable[[], Sandbox]) -> None:
@@ -266,7 +266,7 @@ def test_r20_orphans_are_adopted_by_the_next_graph_of_the_name(sandbox: Sandbox)
         seen = len(operator.actions())
         orphan = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Orphan"}
         sandbox.admin.request("DELETE", sandbox.admin.path("APIGraph", "env-1"), body=orphan)
-        wait("404", lambda: operator.client.get("/v1/status/env-1").status_code == 404)
+        wait("404", lambda: operator.client.get("/v1/status/env-1").status_code == 404, GC_S)
         children = sandbox.children()
         assert {key: obj["metadata"]["uid"] for key, obj in children.items()} == before
         assert not [key for key, obj in children.items() if obj["metadata"].get("ownerReferences")]

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 from conftest import ControlPlane
-from sandbox import OperatorProcess, Sandbox, applied, built, settled, wait
+from sandbox import OperatorProcess, Sandbox, applied, settled, wait
 from specs import idle, moving, spec
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -50,12 +50,12 @@ def _lost_answers(operator: OperatorProcess, seen: int) -> int:
 def test_r06_it_dies_during_an_update(
     control_plane: ControlPlane, sandbox: Sandbox, new_sandbox: Callable[[], Sandbox], component: str
 ) -> None:
-    """Killed in the midst of an update of 50 components: lost answers are read back, nothing is done twice."""
-    sandbox.apply(moving(50, 0))
+    """Killed in the midst of an update of 100 components: lost answers are read back, nothing is done twice."""
+    sandbox.apply(moving(100, 0))
     with sandbox.operator() as operator:
-        built(operator, "build-0")
+        applied(operator, "build-0", 120)
         seen = len(operator.actions())
-        sandbox.replace(moving(50, 1))
+        sandbox.replace(moving(100, 1))
         wait("the first writes", lambda: len(operator.actions()) > seen + 10)
         control_plane.kill(component)
         applied(operator, "build-1", 120)
@@ -69,10 +69,10 @@ def test_r06_it_dies_during_an_update(
             for (kind, name), obj in sandbox.children().items()
             if kind == "Deployment"
         }
-        assert generations == {f"deploy-c{n}": 1 if n >= 50 else 2 for n in range(2, 52)}
+        assert generations == {f"deploy-c{n}": 1 if n >= 100 else 2 for n in range(2, 102)}
         contents = sandbox.contents()
     fresh = new_sandbox()
-    fresh.apply(moving(50, 1))
+    fresh.apply(moving(100, 1))
     with fresh.operator() as operator:
         applied(operator, "build-1")
         assert contents == fresh.contents()
@@ -87,7 +87,7 @@ def test_r05_what_was_deleted_while_it_looked_away_is_noticed(control_plane: Con
         for name in ("stays", "goes", "anew"):
             sandbox.apply(spec(idle(name, env={"A": "1"}), environment=name))
         for name in ("stays", "goes", "anew"):
-            settled(operator, name)
+            wait("all to be written", partial(_nothing_left, sandbox, name), 75)
         lists = operator.metric("turbo_operator_lists_total")
         gone = (sandbox.get("APIGraph", "goes") or {})["metadata"]["uid"]
         operator.process.send_signal(signal.SIGSTOP)

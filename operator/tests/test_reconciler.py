@@ -172,8 +172,15 @@ def test_r23_whoever_waits_for_a_reconcile_is_told_that_the_operator_stops(appli
     names_ = [harness.put(spec(component(f"c{n}"), environment=f"env-{n}")) for n in range(20)]
     waiting = [harness.reconciler.request(name) for name in names_]
     assert begun.wait(10)
-    threading.Timer(0.1, go_on.set).start()
+
+    def release() -> None:
+        harness.reconciler._stopping.wait(10)
+        go_on.set()
+
+    releasing = threading.Thread(target=release)
+    releasing.start()
     harness.stop()
+    releasing.join()
     waiting.append(harness.reconciler.request(names_[0]))
     told = [future.exception(timeout=10) for future in waiting]
     assert {type(error) for error in told} <= {type(None), StoppedError}
@@ -384,7 +391,8 @@ def test_r19_whoever_undoes_every_write_is_told_of_and_not_fought_at_full_speed(
         harness.stores[kind].put(changed)
         applier.memory._versions = itertools.count(2000 + round_)
 
-    for round_ in range(100):
+    harness.reconciler.queue.stop()  # what is looked at is looked at here
+    for round_ in range(90):
         undo("Deployment", "deploy-users", 10_000 * round_)
         harness.reconciler.reconcile(name)
         harness.now += 0.1

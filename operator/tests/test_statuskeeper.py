@@ -157,7 +157,7 @@ def test_r17_a_status_that_has_no_room_is_written_in_short(harness: Harness, mon
     name = harness.put(spec(*(component(f"c{n}") for n in range(150)), component("bad", port=0)))
     harness.reconciler.request(name).result(10)
     _until("Degraded in the APIGraph", lambda: _written_phase(harness) == "Degraded")
-    _until("an idle queue", lambda: not harness.statuses._queue._working and not harness.statuses._queue._due)
+    _until("an idle queue", lambda: not harness.statuses._queue._due and not harness.statuses._queue._working)
     obj = harness.graphs.get(name)
     assert obj is not None
     assert [row["packageName"] for row in obj["status"]["componentStatuses"]] == ["bad"]
