@@ -112,11 +112,11 @@ class GraphMemory:
         repaired, times = self._repairs.get(action.key, ("", ()))
         free_at = times[0] + _REPAIRS_WITHIN_S if repaired == body and len(times) == _REPAIRS else now
         if now < free_at:
-            self._troubles[action.key] = _Trouble(0, _identity(action), free_at)
+            self._troubles[action.key] = _Trouble(0, _identity(action, body), free_at)
             self._failures[action.key] = f"written {_REPAIRS} times in {_REPAIRS_WITHIN_S:.0f} s: somebody undoes it"
             return False
         trouble = self._troubles.get(action.key)
-        return trouble is None or trouble.write != _identity(action) or trouble.retry_at <= now
+        return trouble is None or trouble.write != _identity(action, body) or trouble.retry_at <= now
 
     def take_result(self, action: Action, result: Result, now: float) -> None:
         """Remember how a write ended."""
@@ -128,7 +128,7 @@ class GraphMemory:
                 self._take_success(action, result.obj, body, now)
                 return
             before = self._troubles.get(key)
-            write = _identity(action)
+            write = _identity(action, body)
             tries = before.tries + 1 if before is not None and before.write == write else 1
             first = _CONFLICT_RETRY_S if result.outcome == "conflict" else _FIRST_RETRY_S
             longest = _LONGEST_REFUSED_RETRY_S if result.refused else _LONGEST_RETRY_S
@@ -203,9 +203,9 @@ def _replaces(action: Action) -> bool:
     return action.verb == "Delete" and bool(action.fields)
 
 
-def _identity(action: Action) -> str:
-    """What makes a write another one, which does not wait for the failure of the one before."""
-    return digest([action.verb, action.uid, action.body])
+def _identity(action: Action, body: str) -> str:
+    """What makes a write another one, which does not wait for the failure of the one before; `body` is its digest."""
+    return f"{action.verb} {action.uid} {body}"
 
 
 def _not_kept(fields: frozenset[str]) -> str:
