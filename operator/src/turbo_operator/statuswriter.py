@@ -15,8 +15,8 @@ from turbo_operator.store import Store
 
 _INTERVAL_S = 0.5
 _INTERVAL_PER_COMPONENT_S = 0.015
-"""A write of a status costs the API server half a millisecond of CPU a component, a tenth of what the components' own
-objects cost; phases that end a wait are written at once."""
+"""A status request of 300 components took a loaded API server 0.16 s: it must not slow down the writes it tells of.
+Phases that end a wait are written at once."""
 _FIRST_RETRY_S = 0.8
 _LONGEST_RETRY_S = 10.0
 """A status is news: it is written soon after an outage, whatever the length of it."""
