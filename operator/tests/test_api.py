@@ -18,6 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from sandbox import Sandbox, wait
 from specs import component, spec
 
+from turbo_operator.__main__ import listen
 from turbo_operator.api import LARGEST_BODY, make_app
 from turbo_operator.graphs import GraphRefusedError
 from turbo_operator.openapi import document
@@ -71,7 +72,7 @@ def _serving(operator: Operator) -> Iterator[httpx.Client]:
     """The operator's API on a loopback port."""
     config = uvicorn.Config(make_app(operator), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listen(Settings(host="127.0.0.1", port=0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
@@ -199,6 +200,16 @@ _WRONG: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("GET", "/v1/actions?since=x", {}, 400, "invalid_parameter"),
     ("GET", "/v1/actions?sinse=1", {}, 400, "unknown_parameter"),
 ]
+
+
+def test_answers_do_not_wait_for_a_clients_late_acknowledgement() -> None:
+    """Nagle's algorithm is off: with it each answer on a connection that is kept takes 40 ms."""
+    with (
+        listen(Settings(host="127.0.0.1", port=0)) as listener,
+        socket.create_connection(listener.getsockname()[:2]),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_errors_have_one_form(client: httpx.Client) -> None:

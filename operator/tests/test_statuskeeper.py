@@ -12,6 +12,7 @@ from specs import component, spec
 from turbo_operator.applier import Result
 from turbo_operator.core.desired import Object, ObjectKey
 from turbo_operator.core.graph import Graph, Refusal
+from turbo_operator.statuswriter import StatusWriter
 
 
 @pytest.fixture
@@ -207,3 +208,34 @@ def test_r17_a_graph_that_finalizers_keep_is_written_to_be_deleting(harness: Har
     going = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["foregroundDeletion"], "generation": 2}
     harness.graphs.put(harness.writer._stored({**obj, "metadata": {**obj["metadata"], **going}}))
     _until("Deleting in the APIGraph", lambda: _written_phase(harness) == "Deleting")
+
+
+def test_a_new_graph_has_its_first_status_when_there_is_something_to_tell(harness: Harness) -> None:
+    """While a new graph is written its first status waits, five seconds at the most; a phase that ends it does not."""
+    now = [1000.0]
+    obj = _settled(harness)
+    running = harness.status()
+    working = {**running, "phase": "Reconciling", "componentStatuses": running["componentStatuses"] * 1000}
+    writer = StatusWriter(harness.graphs, harness.writer, tell=lambda *_: None, clock=lambda: now[0])
+    assert writer.write("env-1", obj, working) == pytest.approx(5.0)
+    now[0] += 4.9
+    assert writer.write("env-1", obj, working) == pytest.approx(0.1)
+    assert _written_phase(harness) is None
+    now[0] += 0.1
+    assert writer.write("env-1", obj, working) is None
+    assert _written_phase(harness) == "Reconciling"
+    impatient = StatusWriter(harness.graphs, harness.writer, tell=lambda *_: None)
+    assert impatient.write("env-1", obj, running) is None
+    assert _written_phase(harness) == "Running"
+
+
+def test_r17_after_a_restart_a_status_that_is_not_true_any_more_is_written_at_once(harness: Harness) -> None:
+    """What an earlier process wrote is not left standing for the sake of fewer writes."""
+    obj = _settled(harness)
+    running = harness.status()
+    StatusWriter(harness.graphs, harness.writer, tell=lambda *_: None).write("env-1", obj, running)
+    told = harness.graphs.get("env-1")
+    assert told is not None
+    later = StatusWriter(harness.graphs, harness.writer, tell=lambda *_: None)
+    assert later.write("env-1", told, {**running, "phase": "Deploying"}) is None
+    assert _written_phase(harness) == "Deploying"

@@ -1,5 +1,6 @@
 """The operator's process: settings, logs, traces, HTTP server, and an orderly end."""
 
+import gc
 import logging
 import signal
 import socket
@@ -15,6 +16,9 @@ from turbo_operator.runtime import GRACE_S, Operator
 _HTTP_GRACE_S = 8
 _SWITCH_INTERVAL_S = 0.001
 """A read of the API waits at most that long for each busy thread, a fifth of Python's default."""
+_GC_THRESHOLDS = (50_000, 20, 100)
+"""Objects of the API server come in their thousands and stay: looking through them every 700 new ones, Python's
+default, costs a twentieth of the CPU time and stops every thread for 80 ms at a time."""
 
 log = logging.getLogger("turbo_operator")
 
@@ -26,11 +30,13 @@ def main() -> int:
         configured = settings.load()
         logs.configure(configured.log_level)
         operator = Operator(configured)
-        listener = _listen(configured)
+        listener = listen(configured)
     except (settings.SettingsError, ValueError) as error:
         log.error("cannot start", extra={"error": str(error)})  # noqa: TRY400 - the message is all there is to say
         return 2
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
     provider = telemetry.configure(configured.otlp_endpoint)
     config = uvicorn.Config(
         make_app(operator),
@@ -65,13 +71,20 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _listen(configured: settings.Settings) -> socket.socket:
+def listen(configured: settings.Settings) -> socket.socket:
+    """The socket of the HTTP API.
+
+    Raises:
+        SettingsError: the address cannot be listened on.
+    """
     try:
         listener = socket.create_server((configured.host, configured.port), backlog=512)
     except OSError as error:
         where = f"{configured.host}:{configured.port}"
         raise settings.SettingsError(f"PORT: cannot listen on {where}: {error.strerror}") from error
     listener.set_inheritable(True)
+    # asyncio sets it only where it made the socket: without it each answer waits 40 ms for the client's late ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 

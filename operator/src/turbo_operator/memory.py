@@ -103,6 +103,8 @@ class GraphMemory:
             return [action for action in writes.values() if self._is_due(action, now)]
 
     def _is_due(self, action: Action, now: float) -> bool:
+        if not any(action.key in known for known in (self._unkept, self._repairs, self._troubles)):
+            return True  # spares large new graphs the digest
         body = digest(action.body)
         unkept = self._unkept.get(action.key)
         again = unkept is not None and (unkept[0] == body or _replaces(action))

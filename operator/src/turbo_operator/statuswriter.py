@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,9 @@ _INTERVAL_S = 0.5
 _INTERVAL_PER_COMPONENT_S = 0.015
 """A status request of 300 components took a loaded API server 0.16 s: it must not slow down the writes it tells of.
 Phases that end a wait are written at once."""
+_FIRST_WITHIN_S = 5.0
+"""A new graph that is still worked on has a status after at most that long: an earlier one would tell little, and
+costs the API server as much as a dozen writes where there are 100 components."""
 _FIRST_RETRY_S = 0.8
 _LONGEST_RETRY_S = 10.0
 """A status is news: it is written soon after an outage, whatever the length of it."""
@@ -43,10 +46,13 @@ class _Written:
 class StatusWriter:
     """Writes statuses; used for one graph by one thread at a time."""
 
-    def __init__(self, graphs: Store, writer: GraphWriter, *, tell: Tell) -> None:
+    def __init__(
+        self, graphs: Store, writer: GraphWriter, *, tell: Tell, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._graphs = graphs
         self._writer = writer
         self._tell = tell
+        self._clock = clock
         self._written: dict[str, _Written] = {}
 
     def forget(self, name: str) -> None:
@@ -59,16 +65,19 @@ class StatusWriter:
         Returns:
             Seconds after which to come again with what is true then; None if there is nothing left to do.
         """
-        written = self._written.setdefault(name, _Written())
         present = obj.get("status") or {}
+        interval_s = max(_INTERVAL_S, _INTERVAL_PER_COMPONENT_S * len(computed["componentStatuses"]))
+        written = self._written.get(name)
+        if written is None:
+            first_at = self._clock() - max(0.0, interval_s - _FIRST_WITHIN_S)
+            written = self._written[name] = _Written(at=0.0 if present else first_at)
         if present == computed or (computed == written.wanted and present == written.kept):
             return None  # as it should be; or as the API server keeps it
-        wait_s = written.not_before - time.monotonic()
+        wait_s = written.not_before - self._clock()
         if wait_s > 0:
             return wait_s
         phase, before = computed["phase"], present.get("phase")
-        interval_s = max(_INTERVAL_S, _INTERVAL_PER_COMPONENT_S * len(computed["componentStatuses"]))
-        wait_s = written.at + interval_s - time.monotonic()
+        wait_s = written.at + interval_s - self._clock()
         if wait_s > 0 and (phase == before or phase not in _TOLD_PHASES):
             return wait_s
         generation = computed["observedGeneration"]
@@ -85,11 +94,11 @@ class StatusWriter:
             retry_s = max(backoff_s, result.retry_after_s or 0.0)
             written.failures += 1
             if result.outcome != "conflict":  # what is there in truth the watch tells, and then it is tried at once
-                written.not_before = time.monotonic() + retry_s
+                written.not_before = self._clock() + retry_s
             log.warning("status of %s not written, again in %.1f s: %s", name, retry_s, result.message)
             return retry_s
         answer = result.obj or {}
-        written.at, written.wanted, written.kept = time.monotonic(), computed, answer.get("status")
+        written.at, written.wanted, written.kept = self._clock(), computed, answer.get("status")
         written.failures, written.not_before = 0, 0.0
         if written.kept != sent:
             log.warning("the API server does not keep the status of %s as it was written: is the CRD older?", name)

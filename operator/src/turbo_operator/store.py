@@ -73,12 +73,12 @@ class Store:
 
     def put(self, obj: Mapping[str, Any]) -> bool:
         """Take in an object from a watch or from the answer to a write; False if it is old news."""
-        new = self._complete(obj)
-        name = new["metadata"]["name"]
+        name, uid = obj["metadata"]["name"], obj["metadata"].get("uid")
         with self._lock:
             old = self._objects.get(name)
-            if new["metadata"].get("uid") in self._gone or (old is not None and version(new) <= version(old)):
-                return False
+            if uid in self._gone or (old is not None and version(obj) <= version(old)):
+                return False  # most often what the answer to a write has told already
+            new = self._complete(obj)
             self._set(name, new)
         self._tell(old, new)
         return True

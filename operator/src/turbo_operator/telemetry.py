@@ -10,6 +10,7 @@ from opentelemetry import propagate, trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from turbo_operator.logs import SERVICE
 
@@ -67,10 +68,12 @@ def configure(otlp_endpoint: str | None) -> TracerProvider:
 
     The caller shuts the returned provider down, which flushes it.
     """
+    sent = bool(otlp_endpoint or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
     provider = TracerProvider(
-        resource=Resource.create({"service.name": SERVICE, "service.instance.id": socket.gethostname()})
+        resource=Resource.create({"service.name": SERVICE, "service.instance.id": socket.gethostname()}),
+        sampler=None if sent else ALWAYS_OFF,  # trace ids for the logs are made without recording, too
     )
-    if otlp_endpoint or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+    if sent:
         # Imported only where it is used: it costs a tenth of a CPU second.
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 

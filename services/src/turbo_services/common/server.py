@@ -46,7 +46,7 @@ def run(service: str, kind: type[S], build: Callable[[S], ASGIApp], *, date_head
         logs.configure(service, settings.log_level)
         provider = telemetry.configure(service)
         app = build(settings)
-        listener = _listen(settings)
+        listener = listen(settings)
     except SettingsError as error:
         log.error("cannot start", extra={"error": str(error)})  # noqa: TRY400 - the message is all there is to say
         return 2
@@ -76,10 +76,17 @@ def run(service: str, kind: type[S], build: Callable[[S], ASGIApp], *, date_head
     return 0 if started else 1
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """The socket of a service's HTTP API.
+
+    Raises:
+        SettingsError: the address cannot be listened on.
+    """
     try:
         listener = socket.create_server((settings.host, settings.port), backlog=512)
     except OSError as error:
         raise SettingsError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
     listener.set_inheritable(True)
+    # asyncio sets it only where it made the socket: without it each answer waits 40 ms for the client's late ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
