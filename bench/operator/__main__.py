@@ -3,10 +3,11 @@
     python bench/operator [--rounds 5] [--sizes 1,10,100,300,1000]
 
 Beside each `create`, in the same round, stands a bare loop of 16 threads that sends the same server-side applies with
-the same client and account: what this machine's API server can take. "Done" is the last write acknowledged. Each
-measurement has a control plane of its own, since an API server that has seen thousands of Services takes several times
-as long for the next one. Only the cold start has a CPU limit. Components have no replicas, and kube-controller-manager
-is stopped (SIGSTOP): what the kubelet and the controllers do is not the operator's.
+the same client and account: what this machine's API server can take; and once more with watches of the three kinds
+open, since an operator hears of each of its writes again, and the API server has to tell it. "Done" is the last write
+acknowledged. Each measurement has a control plane of its own, since an API server that has seen thousands of Services
+takes several times as long for the next one. Only the cold start has a CPU limit. Components have no replicas, and
+kube-controller-manager is stopped (SIGSTOP): what the kubelet and the controllers do is not the operator's.
 """
 
 import argparse

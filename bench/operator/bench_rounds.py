@@ -1,8 +1,12 @@
 """One round: what is measured, and how."""
 
+import base64
+import http.client
 import json
 import os
 import signal
+import socket
+import ssl
 import statistics
 import sys
 import tempfile
@@ -10,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -71,17 +75,21 @@ class Bench:
         """Make all objects of a new graph, beside the bare loop."""
         with self._control_plane() as (sandbox, server):
             cpu_before = server.cpu_s()
-            bare_s = _bare_loop(KubeClient.from_environment(sandbox.namespace, str(sandbox.kubeconfig)), size)
+            bare_s = _bare_loop(_client(sandbox), size)
             cpu_bare_s = server.cpu_s() - cpu_before
+        with self._control_plane() as (sandbox, _), _watches(sandbox):
+            watched_s = _bare_loop(_client(sandbox), size)
         with self._control_plane() as (sandbox, server), sandbox.operator() as operator:
             cpu_before = server.cpu_s()
             ours_s = _carried_out(sandbox, operator, _spec(size), writes=3 * size)
             cpu_s = server.cpu_s() - cpu_before
         add = self._figures.add
         add(f"create N={size}: bare loop", bare_s, "s")
+        add(f"create N={size}: bare loop beside unread watches", watched_s, "s")
         add(f"create N={size}: operator", ours_s, "s", _CREATE_S.get(size))
         if size > 1:  # one write is below the step of the CPU clock
             add(f"create N={size}: operator / bare loop", ours_s / bare_s, "", 1.2)
+            add(f"create N={size}: operator / bare loop beside unread watches", ours_s / watched_s, "")
             add(f"create N={size}: API server CPU a write, bare loop", cpu_bare_s * 1000 / (3 * size), "ms")
             add(f"create N={size}: API server CPU a write, operator", cpu_s * 1000 / (3 * size), "ms")
 
@@ -206,6 +214,40 @@ def _bare_loop(client: KubeClient, size: int) -> float:
     with ThreadPoolExecutor(_THREADS) as threads:
         list(threads.map(apply, objects))
     return time.monotonic() - began
+
+
+def _client(sandbox: Sandbox) -> KubeClient:
+    """A client with the operator's account."""
+    return KubeClient.from_environment(sandbox.namespace, str(sandbox.kubeconfig))
+
+
+@contextmanager
+def _watches(sandbox: Sandbox) -> Iterator[None]:
+    """Watches of the three kinds whose bytes nobody looks at: what the API server does for any operator."""
+    document = json.loads(sandbox.kubeconfig.read_text())
+    cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+    connections = []
+    for kind in names.KIND_ORDER:
+        connection = http.client.HTTPSConnection(
+            cluster["server"].removeprefix("https://"), context=ssl.create_default_context(cadata=authority)
+        )
+        path = f"{sandbox.admin.path(kind)}?watch=true&allowWatchBookmarks=true"
+        connection.request("GET", path, headers={"Authorization": f"Bearer {user['token']}"})
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+        threading.Thread(target=_read_on, args=(answer,), daemon=True).start()
+        connections.append(connection)
+    yield
+    for connection in connections:
+        assert connection.sock is not None
+        connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _read_on(answer: http.client.HTTPResponse) -> None:
+    with suppress(OSError, http.client.HTTPException):
+        while answer.read1(1 << 16):
+            pass
 
 
 def _carried_out(sandbox: Sandbox, operator: OperatorProcess, spec: dict[str, Any], *, writes: int) -> float:
