@@ -11,31 +11,19 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from fake_apiserver import fake_sandbox
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from sandbox import Sandbox, wait
+from serving import running, serving
 from specs import component, spec
 
 from turbo_operator.__main__ import listen
-from turbo_operator.api import LARGEST_BODY, make_app
+from turbo_operator.api import LARGEST_BODY
 from turbo_operator.graphs import GraphRefusedError
 from turbo_operator.openapi import document
 from turbo_operator.runtime import Operator
 from turbo_operator.settings import Settings
-
-
-@contextlib.contextmanager
-def _running(settings: Settings) -> Iterator[Operator]:
-    """An operator without a builder, its caches synced."""
-    running = Operator(settings)
-    running.start()
-    try:
-        wait("the caches", lambda: set(running.checks().values()) == {"ok"})
-        yield running
-    finally:
-        assert running.stop(5)
 
 
 def _k8s(sandbox: Sandbox) -> Settings:
@@ -64,35 +52,21 @@ def operator(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Operato
             settings = _k8s(stack.enter_context(fake_sandbox(tmp_path))[1])
         elif request.param == "real":
             settings = _k8s(request.getfixturevalue("sandbox"))
-        yield stack.enter_context(_running(settings))
-
-
-@contextlib.contextmanager
-def _serving(operator: Operator) -> Iterator[httpx.Client]:
-    """The operator's API on a loopback port."""
-    config = uvicorn.Config(make_app(operator), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    with listen(Settings(host="127.0.0.1", port=0)) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
-            yield client
-        server.should_exit = True
-        thread.join(5)
+        yield stack.enter_context(running(settings))
 
 
 @pytest.fixture
 def client(operator: Operator) -> Iterator[httpx.Client]:
     """A client of its API."""
-    with _serving(operator) as serving:
-        yield serving
+    with serving(operator) as client:
+        yield client
 
 
 @pytest.fixture
 def dev_client() -> Iterator[httpx.Client]:
     """A client of an operator in dev mode, for what no mode has a part in."""
-    with _running(Settings()) as running, _serving(running) as serving:
-        yield serving
+    with running(Settings()) as operator, serving(operator) as client:
+        yield client
 
 
 def _idle(package: str = "users", **runtime: Any) -> dict[str, Any]:
@@ -280,7 +254,7 @@ def test_r22_health_and_readiness(client: httpx.Client, operator: Operator) -> N
 
 def test_nothing_is_said_before_the_caches_are_synced() -> None:
     """An operator that has not listed yet answers 503, not "unknown" and not an empty route table."""
-    with _serving(Operator(Settings())) as client:
+    with serving(Operator(Settings())) as client:
         for path in ("/v1/status", "/v1/status/x", "/v1/gateway-config"):
             reply = client.get(path)
             assert (reply.status_code, reply.json()["error"]["code"]) == (503, "not_ready")
@@ -351,9 +325,9 @@ def _story(client: httpx.Client) -> list[Any]:
 
 def test_both_modes_tell_the_same_story(cluster_settings: Settings) -> None:
     """The same requests get the same answers, but for times, ids and the note that dev mode simulates."""
-    with _running(Settings()) as running, _serving(running) as client:
+    with running(Settings()) as operator, serving(operator) as client:
         simulated = _lasting(_story(client))
-    with _running(cluster_settings) as running, _serving(running) as client:
+    with running(cluster_settings) as operator, serving(operator) as client:
         earned = _lasting(_story(client))
     for n, (one, other) in enumerate(zip(simulated, earned, strict=True)):
         assert one == other, n
@@ -394,10 +368,10 @@ def test_r16_a_refused_write_of_an_apigraph_is_an_action(verb: str, monkeypatch:
     def refuse(*_: Any) -> Any:
         raise GraphRefusedError(422, "refused", "by a policy")
 
-    with _running(Settings()) as running, _serving(running) as client:
+    with running(Settings()) as operator, serving(operator) as client:
         if verb != "Create":
             _reconcile(client, spec(component()))
-        monkeypatch.setattr(running._writer, verb.lower(), refuse)
+        monkeypatch.setattr(operator._writer, verb.lower(), refuse)
         if verb == "Delete":
             reply = client.delete("/v1/environments/env-1")
         else:

@@ -82,8 +82,8 @@ class World:
             cached = {obj["metadata"]["name"]: obj["metadata"]["resourceVersion"] for obj in store.all()}
             if cached != {name: obj["metadata"]["resourceVersion"] for name, obj in state[kind].items()}:
                 return f"cache of {kind}: {cached}"
-        bad = {name: check for name, check in self.operator.checks().items() if check != "ok"}
-        return f"{bad or ''}{self.operator.stuck() or ''}"
+        bad = {name: check for name, check in self.operator.health.checks().items() if check != "ok"}
+        return f"{bad or ''}{self.operator.health.stuck() or ''}"
 
     def settle(self, within_s: float = RECOVERY_S) -> float:
         """Wait until nothing is wrong; gives how long it took."""

@@ -141,12 +141,12 @@ class Api:
 
     async def healthz(self, _: Request) -> Response:
         """``GET /healthz``: whether the loop is alive."""
-        stuck = self._operator.stuck()
+        stuck = self._operator.health.stuck()
         return JSONResponse({"status": "stuck", "reason": stuck}, 503) if stuck else JSONResponse({"status": "ok"})
 
     async def readyz(self, _: Request) -> Response:
         """``GET /readyz``: whether the caches are synced and fed."""
-        checks = self._operator.checks()
+        checks = self._operator.health.checks()
         bad = {name: state for name, state in checks.items() if state != "ok"}
         status = "not ready" if bad else "ready"
         return JSONResponse({"status": status, "mode": self._operator.mode, "checks": checks}, 503 if bad else 200)

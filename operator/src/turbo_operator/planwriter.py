@@ -63,7 +63,7 @@ class PlanWriter:
         self._applier = applier
         self._actions = actions
         self._tell = tell
-        self._threads = threads
+        self._size = threads
         self._clock = clock
         self._pool: FairPool | None = None
         self._stopping = threading.Event()
@@ -72,12 +72,16 @@ class PlanWriter:
 
     def start(self) -> None:
         """Start the threads; nothing is written before."""
-        self._pool = FairPool(self._threads, "write")
+        self._pool = FairPool(self._size, "write")
 
     def stop(self, timeout_s: float) -> bool:
         """Start no more writes and wait for those in flight; False if some are not done in time."""
         self._stopping.set()
         return self._pool is None or self._pool.stop(timeout_s)
+
+    def threads(self) -> list[threading.Thread]:
+        """Those that write; none before the start."""
+        return [] if self._pool is None else self._pool.threads
 
     def carry_out(
         self,

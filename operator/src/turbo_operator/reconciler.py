@@ -94,16 +94,16 @@ class Reconciler:
                 thread.join(max(0.0, deadline - time.monotonic()))
         return done
 
-    def stuck(self) -> str | None:
-        """Why the loop counts as stuck, None if it is not: a dead worker, or work and no progress for two minutes."""
+    def threads(self) -> list[threading.Thread]:
+        """All threads that plan and write; each is needed for as long as the operator runs."""
+        return [*self._workers, *self._writer.threads()]
+
+    def idle(self) -> str | None:
+        """Why the loop counts as stuck, None if it does not: there is work, and no progress for two minutes."""
+        idle_s = self._clock() - max(self._began_at, self._writer.heard_at)
         started = self._workers[0].ident is not None
-        if started and not self._stopping.is_set():
-            dead = [each.name for each in self._workers if each.ident is not None and not each.is_alive()]
-            if dead:
-                return f"worker threads are gone: {', '.join(dead)}"
-            idle_s = self._clock() - max(self._began_at, self._writer.heard_at)
-            if self.queue.oldest_due_s() > _STUCK_S and idle_s > _STUCK_S:
-                return f"graphs are due and nothing happened for {idle_s:.0f} s"
+        if started and not self._stopping.is_set() and self.queue.oldest_due_s() > _STUCK_S and idle_s > _STUCK_S:
+            return f"graphs are due and nothing happened for {idle_s:.0f} s"
         return None
 
     def observe(self, kind: str, old: Object | None, new: Object | None) -> None:

@@ -18,6 +18,7 @@ from turbo_operator.core.plan import Action, being_deleted
 from turbo_operator.core.rollout import Progress
 from turbo_operator.core.status import Subject, status
 from turbo_operator.graphs import ANSWERED, GraphRefusedError, GraphWriter, MemoryGraphs, remove, upsert
+from turbo_operator.health import Health
 from turbo_operator.kube.client import RESOURCES, KubeClient
 from turbo_operator.kube.listwatch import ListWatch, Pace
 from turbo_operator.reconciler import Reconciler, StoppedError
@@ -29,7 +30,6 @@ from turbo_operator.store import Store
 GRACE_S = 10.0
 """Writes in flight may take this long after SIGTERM."""
 _RECONCILE_TIMEOUT_S = 30.0
-_SILENT_S = 75.0
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,7 @@ class Operator:
         self._reconciler.changed = self.statuses.changed
         for store in self._stores.values():
             store.listener = self._observe
+        self.health = Health(self._stopping, self._stores, self._watches, self._reconciler.idle)
         self._starter = threading.Thread(target=self._begin, name="start", daemon=True)
 
     def _connect(self, settings: Settings, applier: Applier | None, pace: Pace | None) -> Applier:
@@ -105,6 +106,7 @@ class Operator:
                 store.synced.set()
         for thread in (*self._watches, *self._threads):
             thread.start()
+            self.health.expect(thread)
         self._starter.start()
 
     def _begin(self) -> None:
@@ -114,10 +116,17 @@ class Operator:
                 if self._stopping.is_set():
                     return
         log.info("caches are synced", extra={"graphs": len(self._graphs.all()), "mode": self.mode})
-        self._reconciler.start()
-        self.statuses.start()
-        if self._sync is not None:
-            self._sync.start()
+        try:
+            self._reconciler.start()
+            self.health.expect(*self._reconciler.threads())
+            self.statuses.start()
+            self.health.expect(*self.statuses.threads)
+            if self._sync is not None:
+                self._sync.start()
+                self.health.expect(self._sync)
+        except Exception as error:
+            log.exception("the loop could not begin")
+            self.health.never_begun = f"{type(error).__name__}: {error}"
 
     def stop(self, grace_s: float = GRACE_S) -> bool:
         """Start no more writes and wait for those in flight; False if some were cut off."""
@@ -134,30 +143,6 @@ class Operator:
     def synced(self) -> bool:
         """Whether the APIGraphs are known."""
         return self._graphs.synced.is_set()
-
-    def stuck(self) -> str | None:
-        """Why the loop does not work any more; None if it does. An API server that is away is no reason."""
-        if self._stopping.is_set():
-            return None
-        dead = [watch.name for watch in self._watches if watch.ident is not None and not watch.is_alive()]
-        return f"threads are gone: {', '.join(dead)}" if dead else self._reconciler.stuck()
-
-    def checks(self) -> dict[str, str]:
-        """Readiness by name: `ok` or what is wrong."""
-        checks = {}
-        if self._stopping.is_set():
-            checks["operator"] = "is stopping"
-        for kind, store in self._stores.items():
-            checks[f"cache {kind}"] = "ok" if store.synced.is_set() else "not yet synced"
-        for watch in self._watches:
-            silent_s = watch.silent_s()
-            if watch.last_error is not None:
-                checks[watch.name] = watch.last_error
-            elif silent_s > _SILENT_S:
-                checks[watch.name] = f"nothing heard for {silent_s:.0f} s"
-            else:
-                checks[watch.name] = "ok"
-        return checks
 
     # -- what the HTTP API does -----------------------------------------------------------------------------------
 

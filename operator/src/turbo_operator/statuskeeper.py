@@ -78,13 +78,13 @@ class StatusKeeper:
         self._snapshots: dict[str, Snapshot] = {}
         self._tickets = itertools.count(1)
         self._changed_at: dict[str, float] = {}
-        self._threads = [threading.Thread(target=self._work, name=f"status-{n}", daemon=True) for n in range(threads)]
+        self.threads = [threading.Thread(target=self._work, name=f"status-{n}", daemon=True) for n in range(threads)]
 
     def start(self) -> None:
         """Begin; all graphs are computed once."""
         for obj in self._graphs.all():
             self._queue.add(obj["metadata"]["name"])
-        for thread in self._threads:
+        for thread in self.threads:
             thread.start()
 
     def stop(self) -> None:
@@ -94,7 +94,7 @@ class StatusKeeper:
     def join(self, timeout_s: float) -> None:
         """Wait for the writes in flight."""
         deadline = time.monotonic() + timeout_s
-        for thread in self._threads:
+        for thread in self.threads:
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
 

@@ -105,8 +105,8 @@ class FairPool:
         self._condition = threading.Condition()
         self._tasks: OrderedDict[str, deque[tuple[Future[Any], Callable[[], Any]]]] = OrderedDict()
         self._stopped = False
-        self._threads = [threading.Thread(target=self._work, name=f"{name}-{n}", daemon=True) for n in range(threads)]
-        for thread in self._threads:
+        self.threads = [threading.Thread(target=self._work, name=f"{name}-{n}", daemon=True) for n in range(threads)]
+        for thread in self.threads:
             thread.start()
 
     def submit(self, group: str, task: Callable[[], T]) -> "Future[T]":
@@ -148,6 +148,6 @@ class FairPool:
             self._tasks.clear()
             self._condition.notify_all()
         deadline = time.monotonic() + timeout_s
-        for thread in self._threads:
+        for thread in self.threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        return not any(thread.is_alive() for thread in self.threads)
