@@ -16,7 +16,7 @@ from turbo_operator.actions import ActionLog
 from turbo_operator.applier import NoopApplier, Result
 from turbo_operator.core import names
 from turbo_operator.core.desired import ObjectKey
-from turbo_operator.core.plan import Action
+from turbo_operator.core.plan import Action, plan
 from turbo_operator.reconciler import StoppedError
 
 
@@ -488,6 +488,27 @@ def test_r14_a_conflict_is_told_once_and_healed_when_the_name_is_free(
     harness.reconciler.changed = lambda _: done.set() if harness.status()["phase"] == "Running" else None
     harness.stores["Service"].remove("svc-users", "f")
     assert done.wait(5), harness.status()
+
+
+def test_r14_a_name_that_becomes_free_while_it_is_planned_is_taken(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A foreign object that goes between the look at it and the claim to its name is not waited for."""
+    services = harness.stores["Service"]
+    services.listener = harness.reconciler.observe
+    services.put({"metadata": {"name": "svc-users", "uid": "f", "resourceVersion": "5"}})
+
+    def slow(*arguments: Any) -> Any:
+        actions = plan(*arguments)
+        services.remove("svc-users", "f")
+        return actions
+
+    monkeypatch.setattr("turbo_operator.reconciler.plan", slow)
+    done = threading.Event()
+    harness.reconciler.changed = lambda _: done.set() if harness.status()["phase"] == "Running" else None
+    records = harness.reconciler.request(harness.put(spec(component()))).result(10)
+    assert ("Conflict", "svc-users") in {(r["action"], r["resource_name"]) for r in records}
+    assert done.wait(10), harness.status()
 
 
 def test_an_object_that_came_up_meanwhile_is_not_taken_over(harness: Harness, applier: RecordingApplier) -> None:

@@ -224,7 +224,7 @@ class Reconciler:
         observed = self.observed(name, graph)
         planned = plan(graph, wanted, observed, owner)
         due = memory.take_plan(generation, planned, wanted, observed, self._clock())
-        self._claim(name, memory.conflicts())
+        self._claim(name, memory.conflicts(), observed)
         self.changed(name)
         records: list[Record] = []
         news = memory.news((*refusals, *planned))
@@ -235,8 +235,11 @@ class Reconciler:
         self.queue.add(name, _RESYNC_S if retry_in_s is None else retry_in_s)
         return records
 
-    def _claim(self, name: str, conflicts: set[ObjectKey]) -> None:
-        """Remember who wants the names that others hold, to come again when they are free."""
+    def _claim(self, name: str, conflicts: set[ObjectKey], observed: Mapping[ObjectKey, Object]) -> None:
+        """Remember who wants the names that others hold, to come again when they are free.
+
+        What changed since it was observed nobody has been woken for: the claim came too late.
+        """
         with self._lock:
             for key in [key for key, claimants in self._claims.items() if name in claimants and key not in conflicts]:
                 self._claims[key].discard(name)
@@ -244,6 +247,8 @@ class Reconciler:
                     del self._claims[key]
             for key in conflicts:
                 self._claims[key].add(name)
+        if any(not same_but_status(observed[key], self._stores[key[0]].get(key[1])) for key in conflicts):
+            self.queue.add(name)
 
     # -- memory -------------------------------------------------------------------------------------------------
 
@@ -255,7 +260,7 @@ class Reconciler:
             return memory
 
     def _forget(self, name: str) -> None:
-        self._claim(name, set())
+        self._claim(name, set(), {})
         with self._lock:
             self._memories.pop(name, None)
             self._specs.pop(name, None)
