@@ -111,10 +111,15 @@ def _observed() -> dict[Any, Any]:
 
 
 def _row(
-    observed: dict[Any, Any], progress: Progress, *, generation: int = 7, has_run: bool = False, simulated: bool = False
+    observed: dict[Any, Any],
+    progress: Progress,
+    *,
+    generation: int = 7,
+    ran_at: int | None = None,
+    simulated: bool = False,
 ) -> dict[str, Any]:
     users = graph_of(spec(component(replicas=2))).components[0]
-    return component_status(users, observed, progress, generation=generation, has_run=has_run, simulated=simulated)
+    return component_status(users, observed, progress, generation=generation, ran_at=ran_at, simulated=simulated)
 
 
 _JUDGED = {_DEPLOYMENT: 3}
@@ -187,12 +192,61 @@ def test_what_ran_and_lost_replicas_is_degraded() -> None:
     """Only waiting turns into loss: what still runs, or is written anew, is told as it is."""
     observed = _observed()
     progress = Progress(7, judged=_JUDGED)
-    assert _row(observed, progress, has_run=True)["phase"] == "Running"
-    assert _row(observed, Progress(6), has_run=True)["phase"] == "Pending"
+    assert _row(observed, progress, ran_at=3)["phase"] == "Running"
+    assert _row(observed, Progress(6), ran_at=3)["phase"] == "Pending"
     observed[_DEPLOYMENT]["status"]["availableReplicas"] = 1
-    assert _row(observed, progress)["message"] == "1 of 2 replicas are available"
-    row = _row(observed, progress, has_run=True)
+    row = _row(observed, progress)
+    assert (row["message"], "availableGeneration" in row) == ("1 of 2 replicas are available", False)
+    row = _row(observed, progress, ran_at=3)
     assert (row["phase"], row["message"]) == ("Degraded", "1 of 2 replicas are available, after all were available")
+    assert row["availableGeneration"] == 3
+    del observed[_DEPLOYMENT]["metadata"]["generation"]
+    assert _row(observed, Progress(7, judged={}))["phase"] == "Deploying"
+
+
+_UNDER_WAY: dict[str, dict[str, Any]] = {
+    "not seen": {"observedGeneration": 2, "availableReplicas": 0},
+    "not updated": {"updatedReplicas": 1},
+    "old ones left": {"replicas": 5},
+    "none yet of a Deployment made again": {"availableReplicas": 0, "conditions": [_FINE]},
+    "none yet of a Deployment just made again": {
+        "availableReplicas": 0,
+        "conditions": [{"type": "Available"}, {**_FINE, "reason": "NewReplicaSetCreated"}],
+    },
+    "none yet where the pods were found": {
+        "availableReplicas": 0,
+        "conditions": [{**_FINE, "reason": "FoundNewReplicaSet"}],
+    },
+}
+
+
+@pytest.mark.parametrize("state", _UNDER_WAY.values(), ids=_UNDER_WAY.keys())
+def test_a_rollout_under_way_is_no_loss(state: dict[str, Any]) -> None:
+    """A component whose Deployment ran at the same generation is Deploying while its controller is at work."""
+    observed = _observed()
+    observed[_DEPLOYMENT]["status"] |= state
+    row = _row(observed, Progress(7, judged=_JUDGED), ran_at=3)
+    assert row["phase"] == "Deploying"
+    assert row["availableGeneration"] == 3
+
+
+def test_a_rollout_of_a_later_generation_is_no_loss() -> None:
+    """Whoever changed the Deployment after it ran: its new pods are awaited, and what ran is past."""
+    observed = _observed()
+    observed[_DEPLOYMENT]["status"]["availableReplicas"] = 1
+    row = _row(observed, Progress(7, judged=_JUDGED), ran_at=2)
+    assert (row["phase"], row["message"]) == ("Deploying", "1 of 2 replicas are available")
+    assert "availableGeneration" not in row
+
+
+@pytest.mark.parametrize("condition", [{**_FINE, "reason": "NewReplicaSetAvailable"}, {"type": "Available"}])
+def test_a_loss_after_the_rollout_is_one_whatever_else_is_said(condition: dict[str, Any]) -> None:
+    """The Progressing condition of a Deployment that was complete stays at that when its pods go."""
+    observed = _observed()
+    observed[_DEPLOYMENT]["status"] |= {"availableReplicas": 0, "conditions": [condition]}
+    assert _row(observed, Progress(7, judged=_JUDGED), ran_at=3)["phase"] == "Degraded"
+    del observed[_DEPLOYMENT]["status"]["availableReplicas"]
+    assert _row(observed, Progress(7, judged=_JUDGED), ran_at=3)["phase"] == "Degraded"
 
 
 def test_a_simulation_is_said_only_of_what_runs() -> None:
@@ -211,14 +265,16 @@ def test_the_row_of_a_component() -> None:
         "phase": "Running",
         "replicas": 2,
         "availableReplicas": 2,
+        "availableGeneration": 3,
         "configMap": "cm-users",
         "service": "svc-users",
         "deployment": "deploy-users",
     }
     observed = _observed()
     assert _row(observed, Progress(7, judged=_JUDGED)) == row
+    row.pop("availableGeneration")
     conflict = {**row, "phase": "Conflict", "availableReplicas": 0, "message": "Deployment deploy-users: taken"}
-    assert _row(observed, Progress(7, conflicts={_DEPLOYMENT: "taken"})) == conflict
+    assert _row(observed, Progress(7, conflicts={_DEPLOYMENT: "taken"}), ran_at=3) == conflict
     failed = {**row, "phase": "Failed", "message": "Deployment deploy-users: no"}
     assert _row(observed, Progress(7, failures={_DEPLOYMENT: "no"})) == failed
     del observed[_DEPLOYMENT]["status"]

@@ -129,7 +129,7 @@ def test_a_stalled_rollout_is_degraded_with_the_deployments_own_words() -> None:
 
 
 def test_replicas_lost_after_running_are_degraded_until_they_are_back() -> None:
-    """Waiting for pods is Deploying the first time and Degraded once the component ran at this generation."""
+    """Waiting for pods is Deploying the first time and Degraded once the Deployment ran as it is."""
     value = spec(component())
     applier, progress = _converged(value)
     deployment = applier.objects["Deployment", "deploy-users"]
@@ -205,6 +205,7 @@ def test_the_status_of_a_graph() -> None:
         "phase": "Running",
         "replicas": 1,
         "availableReplicas": 1,
+        "availableGeneration": 1,
         "configMap": "cm-other",
         "service": "svc-other",
         "deployment": "deploy-other",
@@ -278,8 +279,8 @@ def test_a_refused_graph_has_no_rows() -> None:
     assert "previewUrl" not in result
 
 
-def test_loss_is_judged_within_one_generation_only() -> None:
-    """What ran before the newest change of the spec is awaited, not lost; what never ran is awaited as well."""
+def test_loss_is_judged_within_one_generation_of_the_deployment_only() -> None:
+    """What ran before the newest change of its Deployment is awaited, not lost; so is what never ran."""
     value = spec(component(), component("other"))
     applier, progress = _converged(value)
     running = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW)
@@ -292,11 +293,15 @@ def test_loss_is_judged_within_one_generation_only() -> None:
         return [row["phase"] for row in result["componentStatuses"]]
 
     assert phases(running) == ["Degraded", "Degraded"]
-    assert phases({**running, "observedGeneration": 0}) == ["Deploying", "Deploying"]
+    assert phases({**running, "observedGeneration": 0}) == ["Degraded", "Degraded"]
+    applier.objects["Deployment", "deploy-other"]["metadata"]["generation"] = 2
+    applier.objects["Deployment", "deploy-other"]["status"]["observedGeneration"] = 2
+    progress = _judged(applier)
+    assert phases(running) == ["Deploying", "Degraded"]
     assert phases({"observedGeneration": 1}) == ["Deploying", "Deploying"]
     assert phases({"observedGeneration": 1, "componentStatuses": None}) == ["Deploying", "Deploying"]
     other, users = running["componentStatuses"]
-    rows = [{"packageName": "nobody"}, {**other, "phase": "Pending", "message": "why"}, users]
+    rows = [{"packageName": "nobody"}, other, {**users, "phase": "Pending", "message": "why"}]
     assert phases({"observedGeneration": 1, "componentStatuses": rows}) == ["Deploying", "Degraded"]
 
 

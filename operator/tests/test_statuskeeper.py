@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,15 +11,22 @@ from harness import Harness, RecordingApplier
 from specs import component, spec
 
 from turbo_operator.applier import Result
-from turbo_operator.core.desired import Object, ObjectKey
+from turbo_operator.core.desired import Object, ObjectKey, Options
 from turbo_operator.core.graph import Graph, Refusal
+from turbo_operator.core.plan import Action
 from turbo_operator.statuswriter import StatusWriter
 
 
 @pytest.fixture
-def harness() -> Iterator[Harness]:
+def applier() -> RecordingApplier:
+    """An applier that records."""
+    return RecordingApplier()
+
+
+@pytest.fixture
+def harness(applier: RecordingApplier) -> Iterator[Harness]:
     """A running reconciler; the keeper's threads are started by the tests that need them."""
-    running = Harness(RecordingApplier())
+    running = Harness(applier)
     for store in running.stores.values():
         store.listener = running.reconciler.observe
     running.reconciler.changed = running.statuses.changed
@@ -208,6 +216,42 @@ def test_r17_a_graph_that_finalizers_keep_is_written_to_be_deleting(harness: Har
     going = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["foregroundDeletion"], "generation": 2}
     harness.graphs.put(harness.writer._stored({**obj, "metadata": {**obj["metadata"], **going}}))
     _until("Deleting in the APIGraph", lambda: _written_phase(harness) == "Deleting")
+
+
+def _controller_says(harness: Harness, **counts: int) -> None:
+    """What the Deployment controller makes of the one Deployment."""
+    deployment = harness.stores["Deployment"].get("deploy-users")
+    assert deployment is not None
+    metadata = {**deployment["metadata"], "resourceVersion": f"{int(deployment['metadata']['resourceVersion']) + 1}"}
+    harness.stores["Deployment"].put({**deployment, "metadata": metadata, "status": counts})
+
+
+def test_a_rollout_that_no_new_graph_asked_for_is_deploying(harness: Harness, applier: RecordingApplier) -> None:
+    """An operator with another stub image rolls the pods: nothing is Degraded until replicas are lost afterwards."""
+    name = _settled(harness)["metadata"]["name"]
+    harness.status()
+    before = harness.stores["Deployment"].get("deploy-users")
+    assert before is not None
+
+    def unseen(action: Action) -> Result:
+        result = applier.memory.write(action)
+        assert result.obj is not None
+        return replace(result, obj={**result.obj, "status": before["status"]})
+
+    applier.fault = unseen
+    harness.reconciler._options = Options(stub_image="other:1")
+    harness.reconciler.request(name).result(10)
+    assert applier.verbs()[-1] == "Update Deployment deploy-users"
+    every = {"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
+    for counts in ({**every, "observedGeneration": 1}, {**every, "replicas": 2}, {**every, "availableReplicas": 0}):
+        _controller_says(harness, **counts)
+        status = harness.status()
+        assert status["phase"] == "Deploying", counts
+        assert {c["type"]: c["status"] for c in status["conditions"]}["Progressing"] == "True"
+    _controller_says(harness, **every)
+    assert harness.status()["phase"] == "Running"
+    _controller_says(harness, **{**every, "availableReplicas": 0})
+    assert harness.status()["phase"] == "Degraded"
 
 
 def test_a_new_graph_has_its_first_status_when_there_is_something_to_tell(harness: Harness) -> None:

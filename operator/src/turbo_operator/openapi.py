@@ -39,6 +39,11 @@ _COMPONENT_STATUS = {
         "message": _TEXT,
         "replicas": _COUNT,
         "availableReplicas": _COUNT,
+        "availableGeneration": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "generation of the Deployment if all its replicas were available at it, now or before",
+        },
         "configMap": _TEXT,
         "service": _TEXT,
         "deployment": _TEXT,

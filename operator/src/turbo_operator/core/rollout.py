@@ -8,8 +8,9 @@ from turbo_operator.core.desired import Object, ObjectKey, object_keys
 from turbo_operator.core.graph import Component, RefusedComponent
 
 SIMULATED = "simulated: OPERATOR_MODE=dev writes nothing and runs nothing"
-LOST = "after all were available"
-"""Ends the message of a component that ran at this generation and lost replicas since."""
+_LOST = "after all were available"
+_UNDER_WAY = frozenset({"NewReplicaSetCreated", "FoundNewReplicaSet", "ReplicaSetUpdated"})
+"""Reasons of a Deployment's Progressing condition while its newest pods were never all available."""
 
 Verdict = tuple[str, str]
 """Phase and message."""
@@ -40,7 +41,7 @@ def component_status(
     progress: Progress,
     *,
     generation: int,
-    has_run: bool,
+    ran_at: int | None,
     simulated: bool,
 ) -> dict[str, Any]:
     """The row of one component in `componentStatuses`.
@@ -50,17 +51,26 @@ def component_status(
         observed: Slim objects by key.
         progress: State of the writer.
         generation: `metadata.generation` of the APIGraph the row speaks of.
-        has_run: It was Running before at this generation: what is missing now was lost, not awaited.
+        ran_at: Generation of its Deployment when all replicas were last available. What is missing at the same
+            generation was lost; at a later one it is awaited, whoever changed the Deployment.
         simulated: Nothing runs in truth; said in the message.
     """
     keys = object_keys(component.name)
+    deployment = observed.get(keys[2], {})
     early = _trouble(keys, progress) or _outstanding(keys, observed, progress, generation)
-    phase, message = early or rollout(observed[keys[2]], component.replicas)
-    if phase == "Deploying" and has_run:
-        phase, message = "Degraded", f"{message}, {LOST}"
+    phase, message = early or rollout(deployment, component.replicas)
+    now_at = deployment.get("metadata", {}).get("generation")
+    if phase == "Running":
+        ran_at = now_at
+    ran = ran_at is not None and ran_at == now_at
+    if phase == "Deploying" and ran and _lacks_replicas(deployment, component.replicas):
+        phase, message = "Degraded", f"{message}, {_LOST}"
     if simulated and phase == "Running":
         message = SIMULATED
-    return _row(component, component.replicas, keys, observed.get(keys[2]), (phase, message))
+    row = _row(component, component.replicas, keys, deployment, (phase, message))
+    if phase != "Conflict" and ran:
+        row["availableGeneration"] = ran_at
+    return row
 
 
 def refused_status(component: RefusedComponent, observed: Mapping[ObjectKey, Object]) -> dict[str, Any]:
@@ -101,6 +111,17 @@ def rollout(deployment: Mapping[str, Any], replicas: int) -> Verdict:
         if (condition.get("type"), condition.get("status")) in {("ReplicaFailure", "True"), ("Progressing", "False")}:
             return "Degraded", f"{missing}; {condition.get('reason')}: {condition.get('message')}"
     return "Deploying", missing
+
+
+def _lacks_replicas(deployment: Mapping[str, Any], replicas: int) -> bool:
+    """Whether fewer are available than wanted, by a status that speaks of no earlier object, nor of a rollout."""
+    state = deployment.get("status") or {}
+    under_way = any(
+        (condition.get("type"), condition.get("reason") in _UNDER_WAY) == ("Progressing", True)
+        for condition in state.get("conditions") or ()
+    )
+    seen = (state.get("observedGeneration") or 0) >= deployment["metadata"].get("generation", 0)
+    return seen and not under_way and (state.get("availableReplicas") or 0) < replicas
 
 
 def _trouble(keys: tuple[ObjectKey, ...], progress: Progress) -> Verdict | None:

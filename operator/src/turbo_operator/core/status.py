@@ -12,7 +12,7 @@ from typing import Any
 from turbo_operator.core import conditions
 from turbo_operator.core.desired import Object, ObjectKey
 from turbo_operator.core.graph import Graph, Refusal
-from turbo_operator.core.rollout import LOST, Progress, component_status, refused_status
+from turbo_operator.core.rollout import Progress, component_status, refused_status
 
 _SHORTENED_ROWS = 100
 _SHORTENED_MESSAGE = 300
@@ -97,21 +97,15 @@ def shortened(full: Mapping[str, Any]) -> dict[str, Any]:
 def _rows(
     graph: Graph, observed: Mapping[ObjectKey, Object], progress: Progress, subject: Subject, *, simulated: bool
 ) -> list[dict[str, Any]]:
-    previous = subject.previous or {}
-    ran: set[str] = set()
-    if previous.get("observedGeneration") == subject.generation:
-        ran = {
-            row["packageName"]
-            for row in previous.get("componentStatuses") or ()
-            if row.get("phase") == "Running" or str(row.get("message")).endswith(LOST)
-        }
+    previous = (subject.previous or {}).get("componentStatuses") or ()
+    ran_at = {row.get("packageName"): row.get("availableGeneration") for row in previous}
     rows = [
         component_status(
             component,
             observed,
             progress,
             generation=subject.generation,
-            has_run=component.package_name in ran,
+            ran_at=ran_at.get(component.package_name),
             simulated=simulated,
         )
         for component in graph.components
