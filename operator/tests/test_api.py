@@ -20,6 +20,8 @@ from specs import component, spec
 
 from turbo_operator.__main__ import listen
 from turbo_operator.api import LARGEST_BODY
+from turbo_operator.applier import Result
+from turbo_operator.core.plan import Action
 from turbo_operator.graphs import GraphRefusedError
 from turbo_operator.openapi import document
 from turbo_operator.runtime import Operator
@@ -88,6 +90,26 @@ def _settled(client: httpx.Client, phase: str = "Running", environment_id: str =
         return status if status.get("phase") == phase else None
 
     return wait(f"{environment_id} to be {phase}", told)
+
+
+def test_r08_a_graph_deleted_in_the_middle_of_its_writes_leaves_nothing_in_dev_mode() -> None:
+    """What is written for a graph that goes at this moment is not kept, so that another environment may have it."""
+    with running(Settings()) as operator, serving(operator) as client:
+        memory = operator._memory
+        assert memory is not None
+        write = memory.write
+
+        def deleted_meanwhile(action: Action) -> Result:
+            if action.kind == "Service":
+                memory.write = write  # type: ignore[method-assign]
+                operator.delete("env-1")
+            return write(action)
+
+        memory.write = deleted_meanwhile  # type: ignore[method-assign]
+        client.post("/v1/reconcile", json=spec(component()))
+        assert memory.objects == {}
+        assert client.get("/v1/status/env-1").status_code == 404
+        assert _reconcile(client, spec(component(), environment="env-2"))["status"]["phase"] == "Running"
 
 
 def test_a_graph_is_carried_out_and_told(client: httpx.Client, operator: Operator) -> None:

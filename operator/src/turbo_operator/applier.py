@@ -1,8 +1,9 @@
 """The `Applier` protocol: how an action becomes a write; and the applier of dev mode, which writes to memory."""
 
 import itertools
+import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -56,17 +57,25 @@ class NoopApplier:
     """Dev mode: objects live in memory, and a Deployment is available as soon as it is written (said in its status).
 
     It behaves like server-side apply by a sole writer: uid and resourceVersion preconditions hold, a write that
-    changes nothing changes no version, and the generation of a spec counts up.
+    changes nothing changes no version, and the generation of a spec counts up. What is written for an owner that is
+    gone is not kept: no later garbage collection would find it.
     """
 
     simulated = True
 
-    def __init__(self) -> None:
+    def __init__(self, is_there: Callable[[Mapping[str, Any]], bool] = lambda _: True) -> None:
         self.objects: dict[ObjectKey, Object] = {}
+        self._is_there = is_there
+        """Whether the object that an ownerReference names still exists."""
+        self._lock = threading.Lock()
         self._versions = itertools.count(1)
 
     def write(self, action: Action) -> Result:
         """Write to memory."""
+        with self._lock:
+            return self._write(action)
+
+    def _write(self, action: Action) -> Result:
         present = self.objects.get(action.key)
         if action.verb == "Create" and present is not None:
             return Result("conflict", 409, message="exists")
@@ -76,6 +85,8 @@ class NoopApplier:
             del self.objects[action.key]
             return Result("ok", 200)
         assert action.body is not None
+        if not all(map(self._is_there, action.body["metadata"]["ownerReferences"])):
+            return Result("conflict", 404, message="its owner is gone")
         stored = self._stored(action.body, present)
         self.objects[key_of(stored)] = stored
         return Result("ok", 201 if present is None else 200, stored)
@@ -87,13 +98,14 @@ class NoopApplier:
 
     def collect(self, owner_uid: str) -> list[Object]:
         """Take out and give back all objects whose owner is gone."""
-        orphans = [
-            obj
-            for obj in list(self.objects.values())
-            if any(reference["uid"] == owner_uid for reference in obj["metadata"]["ownerReferences"])
-        ]
-        for obj in orphans:
-            del self.objects[key_of(obj)]
+        with self._lock:
+            orphans = [
+                obj
+                for obj in self.objects.values()
+                if any(reference["uid"] == owner_uid for reference in obj["metadata"]["ownerReferences"])
+            ]
+            for obj in orphans:
+                del self.objects[key_of(obj)]
         return orphans
 
     def _stored(self, body: Object, present: Mapping[str, Any] | None) -> Object:

@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
@@ -60,7 +61,7 @@ class Operator:
             applier = self._connect(settings, applier, pace)
         else:
             self._writer = MemoryGraphs(self._graphs)
-            applier = self._memory = NoopApplier()
+            applier = self._memory = NoopApplier(self._is_there)
         options = Options(settings.stub_image, settings.otlp_endpoint)
         self._reconciler = Reconciler(self._stores, applier, self.actions, options, tell=self._tell)
         self.statuses = StatusKeeper(
@@ -234,6 +235,11 @@ class Operator:
             self._collect(self._memory, old)
         self._reconciler.observe(kind, old, new)
         self.routes.observe(kind, old, new)
+
+    def _is_there(self, owner: Mapping[str, Any]) -> bool:
+        """Whether the APIGraph of an ownerReference still exists."""
+        graph = self._graphs.get(owner["name"])
+        return graph is not None and graph["metadata"]["uid"] == owner["uid"]
 
     def _collect(self, memory: NoopApplier, graph: Object) -> None:
         """Dev mode's garbage collection: the children of a graph that is gone."""
