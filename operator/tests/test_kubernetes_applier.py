@@ -98,6 +98,7 @@ def test_a_lost_answer_is_read_back(lost: Exception, action: Action, found: Any,
 def test_what_never_left_is_failed_and_not_read_back() -> None:
     """A connection that was refused has written nothing."""
     result, client = _write(CREATE, Unreachable("refused", sent=False))
+    assert not result.sent
     assert (result.outcome, result.http_status) == ("failed", 0)
     assert len(client.requests) == 1
 

@@ -314,6 +314,38 @@ def test_r22_outcomes_that_cannot_be_read_do_not_hold_up_the_loop(harness: Harne
     assert harness.status()["phase"] == "Running"
 
 
+@pytest.mark.parametrize("landed", [True, False])
+def test_r06_a_try_that_never_left_says_nothing_of_the_write_before(
+    harness: Harness, applier: RecordingApplier, landed: bool
+) -> None:
+    """An unknown outcome is read when the API server is back, however many tries found no way to it meanwhile.
+
+    What landed is not written again; what did not is written at once.
+    """
+
+    def lost(action: Action) -> Result:
+        if landed:
+            applier.memory.write(action)
+        return Result("unknown", message="timed out")
+
+    read, unread = applier.read, Result("unknown", message="no way")
+    applier.fault, applier.read = lost, lambda action: unread  # type: ignore[method-assign]
+    name = harness.put(spec(component()))
+    harness.reconciler.reconcile(name)
+    applier.fault = lambda _: Result("failed", message="no way", sent=False)
+    for _ in range(8):
+        harness.now += 100
+        harness.reconciler.reconcile(name)
+    applier.fault, applier.read = None, read  # type: ignore[method-assign]
+    harness.now += 100
+    applier.writes.clear()
+    harness.reconciler.reconcile(name)
+    outcomes = [r["outcome"] for r in harness.actions.since(0) if r["resource_name"] == "cm-users"]
+    assert outcomes == ["unknown", *["failed"] * 8, *(["ok"] if landed else ["failed", "ok"])]
+    assert applier.verbs().count("Create ConfigMap cm-users") == (not landed)
+    assert harness.status()["phase"] == "Running"
+
+
 def test_an_unknown_outcome_that_a_later_write_overtook_is_past(harness: Harness, applier: RecordingApplier) -> None:
     """When the next spec of an object is written, nobody asks any more what became of the one before."""
     applier.fault = lambda a: Result("unknown", message="timed out") if a.kind == "ConfigMap" else None

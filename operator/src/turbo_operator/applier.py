@@ -28,6 +28,7 @@ class Result:
         message: What went wrong.
         retry_after_s: How long the API server asks to wait before the next try.
         refused: The API server read the request and said no: the same request will fail again.
+        sent: Whether the request may have reached the API server.
     """
 
     outcome: Outcome
@@ -36,6 +37,7 @@ class Result:
     message: str = ""
     retry_after_s: float | None = None
     refused: bool = False
+    sent: bool = True
 
 
 class Applier(Protocol):

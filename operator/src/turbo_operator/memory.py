@@ -124,7 +124,7 @@ class GraphMemory:
         """Remember how a write ended."""
         key, body = action.key, digest(action.body)
         with self._lock:
-            if result.outcome != "unknown":
+            if result.outcome != "unknown" and result.sent:
                 self._unread.pop(key, None)  # an answer to a later write: what became of the earlier one is past
             if result.outcome == "ok":
                 self._take_success(action, result.obj, body, now)

@@ -146,7 +146,10 @@ class PlanWriter:
                     break
                 continue
             memory.was_read(action)
-            self._take_result(memory, action, result)
+            if result.outcome == "ok":
+                self._take_result(memory, action, result)
+            elif result.obj is not None:  # it did not land; the write has waited for its next try already
+                self._stores[action.kind].put(result.obj)
             status = result.http_status
             self._actions.record(environment_id, action, result.outcome, http_status=status, message=result.message)
 

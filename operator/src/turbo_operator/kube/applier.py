@@ -39,7 +39,7 @@ class KubernetesApplier:
             return self._refused(action, error)
         except Unreachable as error:
             if not error.sent:
-                return Result("failed", 0, message=str(error))
+                return Result("failed", 0, message=str(error), sent=False)
             return self._read_back(action, 0, str(error))
 
     def read(self, action: Action) -> Result:
