@@ -35,8 +35,8 @@ _ROOT = Path(__file__).parents[2]
 _SIZE = 60
 _HELD_S = 165.0
 """Longer than what /healthz calls stuck (120 s without progress) and the three failed probes of a restart."""
-_UNREADY_S = 80.0
-"""A watch may have been heard of just before, is given up after 55 s, and fails three probes."""
+_UNREADY_S = 70.0
+"""A watch heard of just before is given up after 55 s, and three probes find that out; else it would take 78 s."""
 _REPAIRED_S = 75.0
 _TABLE = "table ip cut"
 _ESTABLISHED = "01"
