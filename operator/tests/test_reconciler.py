@@ -235,6 +235,21 @@ def test_r16_the_backoff_of_an_object_doubles_and_a_new_spec_is_tried_at_once(
     assert harness.status()["phase"] == "Running"
 
 
+@pytest.mark.parametrize(("http_status", "longest_s"), [(503, 60.0), (0, 15.0)])
+def test_r06_the_end_of_an_outage_is_noticed_soon(
+    harness: Harness, applier: RecordingApplier, http_status: int, longest_s: float
+) -> None:
+    """However long no answer came, the next try is at most 15 seconds away; after an answer it may be a minute."""
+    applier.fault = _fail(("ConfigMap", "cm-users"), http_status=http_status)
+    name = harness.put(spec(component(env={"A": "1"})))
+    for _ in range(12):
+        harness.reconciler.reconcile(name)
+        wait = harness.reconciler._memories[name].retry_in_s(harness.now)
+        assert wait is not None
+        harness.now += wait
+    assert wait == pytest.approx(longest_s)
+
+
 def test_r16_an_object_that_vanishes_does_not_wait_for_the_failure_of_its_update(
     harness: Harness, applier: RecordingApplier
 ) -> None:
