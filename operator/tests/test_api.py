@@ -21,6 +21,7 @@ from specs import component, spec
 from turbo_operator.__main__ import listen
 from turbo_operator.api import LARGEST_BODY
 from turbo_operator.applier import Result
+from turbo_operator.core.names import graph_name
 from turbo_operator.core.plan import Action
 from turbo_operator.graphs import GraphRefusedError
 from turbo_operator.openapi import document
@@ -110,6 +111,45 @@ def test_r08_a_graph_deleted_in_the_middle_of_its_writes_leaves_nothing_in_dev_m
         assert memory.objects == {}
         assert client.get("/v1/status/env-1").status_code == 404
         assert _reconcile(client, spec(component(), environment="env-2"))["status"]["phase"] == "Running"
+
+
+def test_an_environment_is_reached_under_its_own_id_only(dev_client: httpx.Client) -> None:
+    """The name that the APIGraph of "Demo One" has to bear is no second id of it, to read, delete or take it over."""
+    _reconcile(dev_client, spec(component(), environment="Demo One"))
+    name = graph_name("Demo One")
+    assert dev_client.get("/v1/status/Demo One").json()["environmentId"] == "Demo One"
+    assert dev_client.get(f"/v1/status/{name}").status_code == 404
+    assert dev_client.delete(f"/v1/environments/{name}").status_code == 404
+    taken = dev_client.post("/v1/reconcile", json=spec(component(), environment=name))
+    assert (taken.status_code, taken.json()["error"]["code"]) == (409, "conflict")
+    assert "'Demo One'" in taken.json()["error"]["message"]
+    environments = dev_client.get("/v1/status").json()["environments"]
+    assert [each["environmentId"] for each in environments] == ["Demo One"]
+    assert dev_client.delete("/v1/environments/Demo One").status_code == 202
+    assert dev_client.get("/v1/status/Demo One").status_code == 404
+
+
+def test_a_graph_under_a_wrong_name_does_not_speak_for_another_environment(
+    client: httpx.Client, operator: Operator
+) -> None:
+    """It is reported and deleted under its own name; the environment that it names is the other graph's alone."""
+    _reconcile(client, spec(_idle()))
+    _settled(client)
+    kind = {"apiVersion": "turboengine.io/v1", "kind": "APIGraph"}
+    operator._writer.create({**kind, "metadata": {"name": "aaa"}, "spec": spec(_idle("x"))})
+    told = _settled(client, "Failed", "aaa")
+    assert told["environmentId"] == "aaa"
+    assert "'env-1'" in told["conditions"][0]["message"]
+    environments = client.get("/v1/status").json()["environments"]
+    assert [(each["environmentId"], each["phase"]) for each in environments] == [
+        ("aaa", "Failed"),
+        ("env-1", "Running"),
+    ]
+    assert "Refuse" not in {
+        record["action"] for record in client.get("/v1/actions?environment=env-1").json()["actions"]
+    }
+    assert client.delete("/v1/environments/env-1").status_code == 202
+    assert client.get("/v1/status/aaa").json()["phase"] == "Failed"
 
 
 def test_a_graph_is_carried_out_and_told(client: httpx.Client, operator: Operator) -> None:

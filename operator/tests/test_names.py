@@ -1,10 +1,13 @@
 """Names of objects."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from turbo_operator.core import names
+from turbo_operator.core.graph import environment_of
 
 
 def test_names_stay_when_valid_and_are_hashed_when_not() -> None:
@@ -48,3 +51,24 @@ def test_a_graph_may_be_called_by_all_of_a_label() -> None:
     """The name of an environment keeps 63 characters, what is longer ends in its hash."""
     assert names.graph_name("x" * 63) == "x" * 63
     assert names.graph_name("x" * 64) == "x" * 54 + "-7ce10097"
+
+
+_ENVIRONMENTS: dict[str, tuple[str, Any, str]] = {
+    "its name": ("env-1", {"environmentId": "env-1"}, "env-1"),
+    "the name of its environment": (names.graph_name("Env 1"), {"environmentId": "Env 1"}, "Env 1"),
+    "the name of another one": ("env-1", {"environmentId": "env-2"}, "env-1"),
+    "the id of another one as it is": (
+        names.graph_name("Env 1"),
+        {"environmentId": "Env 2"},
+        names.graph_name("Env 1"),
+    ),
+    "no environment": ("env-1", {}, "env-1"),
+    "no spec": ("env-1", None, "env-1"),
+    "no text": ("env-1", {"environmentId": 1}, "env-1"),
+}
+
+
+@pytest.mark.parametrize(("name", "spec", "environment"), _ENVIRONMENTS.values(), ids=_ENVIRONMENTS.keys())
+def test_an_apigraph_speaks_for_the_environment_whose_name_it_bears(name: str, spec: Any, environment: str) -> None:
+    """What a spec says of another environment counts for nothing."""
+    assert environment_of({"metadata": {"name": name}, "spec": spec}) == environment

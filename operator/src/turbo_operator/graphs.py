@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from turbo_operator.applier import Result
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object
+from turbo_operator.core.graph import environment_of
 from turbo_operator.core.normalize import normalize
 from turbo_operator.core.plan import being_deleted
 from turbo_operator.store import Store
@@ -86,6 +87,8 @@ def upsert(
         return "Create", made
     if being_deleted(present):
         raise GraphRefusedError(409, "being_deleted", f"APIGraph {name} is being deleted")
+    if (environment_id := environment_of(present)) != spec.get("environmentId"):
+        raise GraphRefusedError(409, "conflict", f"APIGraph {name} is that of environment {environment_id!r}")
     metadata = present["metadata"]
     owner = (metadata.get("labels") or {}).get(names.LABEL_SOURCE)
     if source == "builder" and owner != "builder":

@@ -14,7 +14,7 @@ from turbo_operator.applier import Applier, NoopApplier
 from turbo_operator.buildersync import BuilderSync
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object, Options
-from turbo_operator.core.graph import Refusal
+from turbo_operator.core.graph import Refusal, environment_of
 from turbo_operator.core.plan import Action, being_deleted
 from turbo_operator.core.rollout import Progress
 from turbo_operator.core.status import Subject, status
@@ -203,7 +203,7 @@ class Operator:
         """
         name = names.graph_name(environment_id)
         obj = self._graphs.get(name)
-        if obj is None:
+        if obj is None or environment_of(obj) != environment_id:
             raise UnknownEnvironmentError(environment_id)
         if being_deleted(obj):
             return

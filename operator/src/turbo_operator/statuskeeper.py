@@ -15,7 +15,7 @@ from typing import Any
 
 from turbo_operator import metrics
 from turbo_operator.core import names
-from turbo_operator.core.graph import Graph
+from turbo_operator.core.graph import environment_of
 from turbo_operator.core.plan import being_deleted
 from turbo_operator.core.status import Subject, status
 from turbo_operator.graphs import GraphWriter
@@ -110,7 +110,12 @@ class StatusKeeper:
 
     def get(self, environment_id: str) -> Snapshot | None:
         """The newest status of an environment, None if there is none."""
-        return self._current(names.graph_name(environment_id))
+        name = names.graph_name(environment_id)
+        snapshot = self._current(name)
+        if snapshot is None or snapshot.environment_id == environment_id:
+            return snapshot
+        # Of a graph that went before this process began, only the name is known, by its children.
+        return snapshot if not snapshot.uid and snapshot.environment_id == name else None
 
     def all(self) -> list[Snapshot]:
         """The newest status of every environment, sorted by name."""
@@ -201,7 +206,7 @@ class StatusKeeper:
             now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock())),
             simulated=self._simulated,
         )
-        environment_id = graph.environment_id if isinstance(graph, Graph) else str(spec.get("environmentId") or name)
+        environment_id = environment_of(obj)
         report = {"environmentId": environment_id, "rootPackage": str(spec.get("rootPackage") or ""), **computed}
         planned = progress.generation == metadata.get("generation", 0)
         snapshot = Snapshot(environment_id, metadata["uid"], report, computed, planned, ticket)

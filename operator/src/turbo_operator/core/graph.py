@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from turbo_operator.core import names
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +71,13 @@ class Refusal:
     """A spec nothing can be made of, and why; one sentence a problem."""
 
     problems: tuple[str, ...]
+
+
+def environment_of(obj: Mapping[str, Any]) -> str:
+    """The environment an APIGraph speaks for: its spec's if it bears the name of that one, else that of its name.
+
+    So no two APIGraphs ever speak for one environment, and each environment is reached under one id only.
+    """
+    name: str = obj["metadata"]["name"]
+    environment_id = (obj.get("spec") or {}).get("environmentId")
+    return environment_id if isinstance(environment_id, str) and names.graph_name(environment_id) == name else name

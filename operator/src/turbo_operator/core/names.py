@@ -39,8 +39,8 @@ _HASH_DIGITS = 8
 def object_name(raw: str, longest: int = _LONGEST_LABEL) -> str:
     """`raw` as a DNS label of at most `longest` characters.
 
-    A valid name stays as it is. One that had to be changed or cut ends in a hash of the original, so that two
-    different names never become one.
+    A valid name stays as it is. One that had to be changed or cut ends in a hash of the original, so that no two of
+    those become one; nor does a valid name become another's unless somebody chose it to.
     """
     if re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", raw) and len(raw) <= longest:
         return raw
