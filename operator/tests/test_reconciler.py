@@ -304,6 +304,78 @@ def test_an_unknown_outcome_is_read_back_before_anything_else(harness: Harness, 
     assert harness.status()["phase"] == "Running"
 
 
+def _outcomes(harness: Harness, resource_name: str) -> list[tuple[str, str]]:
+    """Environment and outcome of each line about an object."""
+    records = harness.actions.since(0)
+    return [(r["environment_id"], r["outcome"]) for r in records if r["resource_name"] == resource_name]
+
+
+_ENDS: dict[str, tuple[bool, bool, str]] = {
+    "landed": (True, True, "ok"),
+    "not there, or collected since": (False, True, "unknown"),
+    "not readable": (True, False, "unknown"),
+}
+
+
+@pytest.mark.parametrize("gone", ["deleted", "made again", "in the foreground"])
+@pytest.mark.parametrize(("landed", "readable", "outcome"), _ENDS.values(), ids=_ENDS.keys())
+def test_an_unknown_outcome_is_closed_when_the_graph_goes(
+    harness: Harness, applier: RecordingApplier, gone: str, outcome: str, *, landed: bool, readable: bool
+) -> None:
+    """The second line of a lost answer comes also if its graph is deleted first; it says only what can be known."""
+
+    def lost(action: Action) -> Result | None:
+        if action.kind != "Service":
+            return None
+        if landed:
+            applier.memory.write(action)
+        return Result("unknown", message="timed out")
+
+    applier.fault = lost
+    harness.reconciler.queue.stop()  # what is looked at is looked at here
+    name = harness.put(spec(component(), environment="Env 1"))
+    harness.reconciler.reconcile(name)
+    obj = harness.graphs.get(name)
+    assert obj is not None
+    if not readable:
+        applier.read = lambda action: Result("unknown", message="timed out")  # type: ignore[method-assign]
+    if gone == "in the foreground":
+        metadata = {**obj["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z", "resourceVersion": "1000"}
+        harness.graphs.put({**obj, "metadata": metadata})
+    else:
+        harness.drop(name)
+    if gone == "made again":
+        applier.fault = lambda _: Result("failed", 500, message="boom")
+        harness.put(spec(component(), environment="Env 1"))
+    harness.reconciler.reconcile(name)
+    assert _outcomes(harness, "svc-users")[:2] == [("Env 1", "unknown"), ("Env 1", outcome)]
+    newest = harness.actions.newest
+    harness.reconciler.reconcile(name)
+    assert harness.actions.newest == newest
+
+
+def test_an_unknown_outcome_is_read_also_of_a_graph_that_is_refused_by_now(
+    harness: Harness, applier: RecordingApplier
+) -> None:
+    """A graph of which nothing more is written is looked at until its lost answers are known."""
+    applier.fault = lambda a: Result("unknown", message="timed out") if a.kind == "Service" else None
+    harness.reconciler.queue.stop()  # what is looked at is looked at here
+    name = harness.put(spec(component()))
+    harness.reconciler.reconcile(name)
+    read = applier.read
+    applier.read = lambda action: Result("unknown", message="timed out")  # type: ignore[method-assign]
+    harness.put({**spec(), "rootPackage": 7})
+    harness.reconciler.queue._due.pop(name)
+    harness.reconciler.reconcile(name)
+    assert harness.status()["phase"] == "Failed"
+    assert name in harness.reconciler.queue._due
+    applier.read = read  # type: ignore[method-assign]
+    harness.reconciler.queue._due.pop(name)
+    harness.reconciler.reconcile(name)
+    assert _outcomes(harness, "svc-users") == [("env-1", "unknown"), ("env-1", "failed")]
+    assert name not in harness.reconciler.queue._due
+
+
 def test_r22_outcomes_that_cannot_be_read_do_not_hold_up_the_loop(harness: Harness, applier: RecordingApplier) -> None:
     """In an outage a few unread outcomes are tried, not all of them one by one; later every one of them is read."""
     applier.fault = lambda _: Result("unknown", message="timed out")
@@ -575,7 +647,7 @@ def test_a_graph_under_a_wrong_name_is_refused(harness: Harness, applier: Record
         {"metadata": {"name": "other", "uid": "u", "resourceVersion": "3", "generation": 1}, "spec": spec(component())}
     )
     told = harness.reconciler.reconcile("other")
-    assert [(r["action"], r["outcome"], r["environment_id"]) for r in told] == [("Refuse", "skipped", "env-1")]
+    assert [(r["action"], r["outcome"], r["environment_id"]) for r in told] == [("Refuse", "skipped", "other")]
     assert "must be 'env-1'" in told[0]["reason"]
     assert harness.reconciler.reconcile("other") == []  # told once
     assert applier.writes == []

@@ -41,8 +41,9 @@ class GraphMemory:
     Times are monotonic seconds, handed in by the caller.
     """
 
-    def __init__(self, uid: str) -> None:
+    def __init__(self, uid: str, environment_id: str) -> None:
         self.uid = uid
+        self.environment_id = environment_id
         self._lock = threading.Lock()
         self._generation = 0
         self._pending: dict[ObjectKey, str] = {}

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from turbo_operator.actions import ActionLog, Record
 from turbo_operator.applier import Applier, Result
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object, ObjectKey
-from turbo_operator.core.graph import Graph
+from turbo_operator.core.graph import Graph, environment_of
 from turbo_operator.core.plan import Action, being_deleted
 from turbo_operator.memory import GraphMemory
 from turbo_operator.store import Store
@@ -129,29 +129,49 @@ class PlanWriter:
 
     def tell_news(self, obj: Object, news: list[Action]) -> list[Record]:
         """Tell why nothing can be made of a graph; gives the records of it."""
-        environment_id = str((obj.get("spec") or {}).get("environmentId") or obj["metadata"]["name"])
-        records = [self._actions.record(environment_id, action, "skipped") for action in news]
+        records = [self._actions.record(environment_of(obj), action, "skipped") for action in news]
         self._announce(obj, records)
         return records
 
-    def read_back(self, memory: GraphMemory, environment_id: str) -> None:
+    def read_back(self, memory: GraphMemory) -> None:
         """Find out what became of writes whose answer was lost, before anything is planned on top of them."""
-        unanswered = 0
+        for action, result in self._read(memory):
+            if result.outcome != "unknown":
+                memory.was_read(action)
+                if result.outcome == "ok":
+                    self._take_result(memory, action, result)
+                elif result.obj is not None:  # it did not land; the write has waited for its next try already
+                    self._stores[action.kind].put(result.obj)
+                self._tell_read(memory, action, result)
+
+    def close(self, memory: GraphMemory) -> None:
+        """The graph is gone: tell of each write whose answer was lost how it ended, or that nobody will know.
+
+        What is not there proves nothing: it may have been made, and collected since.
+        """
+        read = {action.key: result for action, result in self._read(memory)}
+        for action in memory.unread():
+            result = read.get(action.key)
+            absent = result is not None and result.obj is None and action.verb != "Delete"
+            if result is None or result.outcome == "unknown" or absent:
+                result = Result("unknown", message="its APIGraph was deleted before it could be read back")
+            memory.was_read(action)
+            self._tell_read(memory, action, result)
+
+    def _read(self, memory: GraphMemory) -> Iterator[tuple[Action, Result]]:
+        unreadable = 0
         for action in memory.unread():
             result = self._applier.read(action)
             self.heard_at = self._clock()
-            if result.outcome == "unknown":
-                unanswered += 1
-                if unanswered == _UNREADABLE:
-                    break
-                continue
-            memory.was_read(action)
-            if result.outcome == "ok":
-                self._take_result(memory, action, result)
-            elif result.obj is not None:  # it did not land; the write has waited for its next try already
-                self._stores[action.kind].put(result.obj)
-            status = result.http_status
-            self._actions.record(environment_id, action, result.outcome, http_status=status, message=result.message)
+            yield action, result
+            unreadable += result.outcome == "unknown"
+            if unreadable == _UNREADABLE:
+                return
+
+    def _tell_read(self, memory: GraphMemory, action: Action, result: Result) -> None:
+        self._actions.record(
+            memory.environment_id, action, result.outcome, http_status=result.http_status, message=result.message
+        )
 
     def _write_all(self, work: _Work, due: list[Action]) -> list[Record]:
         """Creates and updates component by component and in order within each, then deletes likewise."""

@@ -12,7 +12,7 @@ from turbo_operator.actions import ActionLog, Record
 from turbo_operator.applier import Applier
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object, ObjectKey, Options, Owner, desired
-from turbo_operator.core.graph import Graph, Refusal
+from turbo_operator.core.graph import Graph, Refusal, environment_of
 from turbo_operator.core.normalize import normalize
 from turbo_operator.core.plan import Action, being_deleted, plan
 from turbo_operator.core.rollout import Progress
@@ -23,6 +23,8 @@ from turbo_operator.workqueue import WorkQueue
 
 _RESYNC_S = 300.0
 """Every graph is compared again that often, also when nothing was heard: a safety net, not the mechanism."""
+_READ_AGAIN_S = 5.0
+"""So often is asked what became of the last writes of a graph that is refused by now."""
 _STUCK_S = 120.0
 
 log = logging.getLogger(__name__)
@@ -206,18 +208,21 @@ class Reconciler:
             self._forget(name)
             self.changed(name)
             return []
+        memory = self._memory(obj)
         if being_deleted(obj):
+            self._writer.close(memory)
             self.changed(name)
             return []
-        memory = self._memory(name, obj["metadata"]["uid"])
         generation = obj["metadata"].get("generation", 0)
         graph = self.spec_of(obj)
-        self._writer.read_back(memory, graph.environment_id if isinstance(graph, Graph) else "")
+        self._writer.read_back(memory)
         started_ns = time.time_ns()
         refusals = tuple(Action("Refuse", names.GRAPH_KIND, name, "", problem) for problem in graph.problems)
         if isinstance(graph, Refusal):
             memory.take_refusal(generation)
             self.changed(name)
+            if memory.unread():
+                self.queue.add(name, _READ_AGAIN_S)
             return self._writer.tell_news(obj, memory.news(refusals))
         owner = Owner(name, obj["metadata"]["uid"])
         wanted = desired(graph, owner, self._options)
@@ -252,15 +257,21 @@ class Reconciler:
 
     # -- memory -------------------------------------------------------------------------------------------------
 
-    def _memory(self, name: str, uid: str) -> GraphMemory:
+    def _memory(self, obj: Object) -> GraphMemory:
+        name, uid = obj["metadata"]["name"], obj["metadata"]["uid"]
         with self._lock:
-            memory = self._memories.get(name)
-            if memory is None or memory.uid != uid:
-                memory = self._memories[name] = GraphMemory(uid)
-            return memory
+            before = self._memories.get(name)
+            if before is not None and before.uid == uid:
+                return before
+            memory = self._memories[name] = GraphMemory(uid, environment_of(obj))
+        if before is not None:
+            self._writer.close(before)
+        return memory
 
     def _forget(self, name: str) -> None:
         self._claim(name, set(), {})
         with self._lock:
-            self._memories.pop(name, None)
+            memory = self._memories.pop(name, None)
             self._specs.pop(name, None)
+        if memory is not None:
+            self._writer.close(memory)
