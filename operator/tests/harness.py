@@ -9,13 +9,22 @@ from turbo_operator.applier import Applier, NoopApplier, Result
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object, Options
 from turbo_operator.core.plan import Action
-from turbo_operator.graphs import MemoryGraphs, remove, upsert
+from turbo_operator.graphs import GraphChange, GraphWriter, MemoryGraphs, Spec, change_to, take
+from turbo_operator.graphwrites import GraphWrites
 from turbo_operator.kube.client import RESOURCES
 from turbo_operator.reconciler import Reconciler
 from turbo_operator.statuskeeper import StatusKeeper
 from turbo_operator.store import Store
 
 Fault = Callable[[Action], Result | None]
+
+
+def upsert(writer: GraphWriter, store: Store, spec: Spec, *, source: str, traceparent: str | None = None) -> str:
+    """Write an APIGraph, without a word in any log; gives its name."""
+    change = change_to(spec, store, source=source, traceparent=traceparent)
+    if change is not None:
+        take(store, change, writer.write(change))
+    return names.graph_name(spec["environmentId"])
 
 
 class RecordingApplier:
@@ -53,6 +62,7 @@ class Harness:
         self.graphs = self.stores[names.GRAPH_KIND]
         self.writer = MemoryGraphs(self.graphs)
         self.actions = ActionLog()
+        self.writes = GraphWrites(self.graphs, self.writer, self.actions)
         self.events: list[tuple[str, str, str]] = []
         self.now = time.monotonic()
         self.reconciler = Reconciler(
@@ -73,13 +83,14 @@ class Harness:
 
     def put(self, spec: dict[str, Any]) -> str:
         """Write the APIGraph; gives its name."""
-        return str(upsert(self.writer, self.graphs, spec, source="api")[1]["metadata"]["name"])
+        return upsert(self.writer, self.graphs, spec, source="api")
 
     def drop(self, name: str) -> None:
         """Delete the APIGraph."""
         obj = self.graphs.get(name)
         assert obj is not None
-        remove(self.writer, self.graphs, obj)
+        change = GraphChange("Delete", obj)
+        take(self.graphs, change, self.writer.write(change))
 
     def status(self, name: str = "env-1") -> dict[str, Any]:
         """The status as it is now."""

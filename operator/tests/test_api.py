@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import socket
 import threading
 import time
@@ -23,7 +24,8 @@ from turbo_operator.api import LARGEST_BODY
 from turbo_operator.applier import Result
 from turbo_operator.core.names import graph_name
 from turbo_operator.core.plan import Action
-from turbo_operator.graphs import GraphRefusedError
+from turbo_operator.graphs import GraphChange
+from turbo_operator.logs import JsonFormatter
 from turbo_operator.openapi import document
 from turbo_operator.runtime import Operator
 from turbo_operator.settings import Settings
@@ -136,7 +138,7 @@ def test_a_graph_under_a_wrong_name_does_not_speak_for_another_environment(
     _reconcile(client, spec(_idle()))
     _settled(client)
     kind = {"apiVersion": "turboengine.io/v1", "kind": "APIGraph"}
-    operator._writer.create({**kind, "metadata": {"name": "aaa"}, "spec": spec(_idle("x"))})
+    operator._writer.write(GraphChange("Create", {**kind, "metadata": {"name": "aaa"}, "spec": spec(_idle("x"))}))
     told = _settled(client, "Failed", "aaa")
     assert told["environmentId"] == "aaa"
     assert "'env-1'" in told["conditions"][0]["message"]
@@ -426,14 +428,11 @@ def _generate(operation: Any, checks: list[Any]) -> None:
 @pytest.mark.parametrize("verb", ["Create", "Update", "Delete"])
 def test_r16_a_refused_write_of_an_apigraph_is_an_action(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the API server refuses of a request is answered with its status, and stands in the log as failed."""
-
-    def refuse(*_: Any) -> Any:
-        raise GraphRefusedError(422, "refused", "by a policy")
-
     with running(Settings()) as operator, serving(operator) as client:
         if verb != "Create":
             _reconcile(client, spec(component()))
-        monkeypatch.setattr(operator._writer, verb.lower(), refuse)
+        refusal = Result("failed", 422, message="by a policy", refused=True)
+        monkeypatch.setattr(operator._writer, "write", lambda _: refusal)
         if verb == "Delete":
             reply = client.delete("/v1/environments/env-1")
         else:
@@ -443,3 +442,36 @@ def test_r16_a_refused_write_of_an_apigraph_is_an_action(verb: str, monkeypatch:
     told = {"action": verb, "resource_kind": "APIGraph", "outcome": "failed", "http_status": 422}
     assert {key: newest[key] for key in told} == told
     assert "by a policy" in newest["reason"]
+
+
+def test_text_that_nobody_can_write_spoils_no_answer(operator: Operator) -> None:
+    """Half a surrogate pair is refused in each form it can come in; one in a record is replaced when it is told."""
+    with serving(operator) as client:
+        headers = {"content-type": "application/json"}
+        for half in (b"\\ud800", b"\xed\xa0\x80"):
+            body = json.dumps(spec(component(), environment="env-HALF")).encode().replace(b"HALF", half)
+            assert client.post("/v1/reconcile", content=body, headers=headers).status_code == 400
+        operator.actions.record("env-\ud800", Action("Refuse", "APIGraph", "x", "", "because of \udfff"), "skipped")
+        newest = client.get("/v1/actions").json()["actions"][-1]
+    assert (newest["environment_id"], newest["reason"]) == ("env-?", "because of ?")
+
+
+def test_a_log_line_is_written_whatever_is_in_it() -> None:
+    """Half a surrogate pair, which no stream takes, is no reason for a missing line."""
+    record = logging.makeLogRecord({"msg": "of %s", "args": ("env-\ud800",), "environment_id": "\udfff"})
+    line = JsonFormatter().format(record)
+    assert json.loads(line.encode())["msg"] == "of env-?"
+
+
+def test_r21_requests_write_nothing_after_the_stop(cluster_settings: Settings) -> None:
+    """POST and DELETE answer 503 once the operator stops, and send nothing."""
+    with running(cluster_settings) as operator, serving(operator) as client:
+        _reconcile(client, spec(component()))
+        newest = operator.actions.newest
+        assert operator.stop(10)
+        replies = [
+            client.post("/v1/reconcile", json=spec(component(), build="build-2")),
+            client.delete("/v1/environments/env-1"),
+        ]
+        assert [(r.status_code, r.json()["error"]["code"]) for r in replies] == [(503, "stopping")] * 2
+        assert operator.actions.newest == newest

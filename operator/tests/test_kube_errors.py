@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fake_apiserver import fake_apiserver
 
-from turbo_operator.graphs import GraphRefusedError
+from turbo_operator.graphs import GraphChange, GraphWriteError
 from turbo_operator.kube.client import ApiError, KubeClient
 from turbo_operator.kube.graphs import EventRecorder, KubernetesGraphs
 
@@ -44,9 +44,11 @@ class Client:
 )
 def test_a_graph_that_is_too_large_is_refused_for_good(error: ApiError) -> None:
     """Size is no outage: the answer is 413, which nobody repeats every second."""
-    with pytest.raises(GraphRefusedError) as refused:
-        KubernetesGraphs(Client(error)).create({"metadata": {"name": "env-1"}})  # type: ignore[arg-type]
-    assert (refused.value.status, refused.value.code) == (413, "too_large")
+    change = GraphChange("Create", {"metadata": {"name": "env-1"}})
+    made = KubernetesGraphs(Client(error)).write(change)  # type: ignore[arg-type]
+    assert (made.outcome, made.http_status, made.refused) == ("failed", 413, True)
+    told = GraphWriteError.of(change, made)
+    assert (told.status, told.code) == (413, "too_large")
     graph = {"metadata": {"name": "env-1", "uid": "u", "resourceVersion": "7"}}
     result = KubernetesGraphs(Client(error)).write_status(graph, {})  # type: ignore[arg-type]
     assert (result.outcome, result.http_status) == ("failed", 413)

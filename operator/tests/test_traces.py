@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from harness import Harness, RecordingApplier
+from harness import Harness, RecordingApplier, upsert
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -11,7 +11,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from specs import component, spec
 
 from turbo_operator.applier import Result
-from turbo_operator.graphs import upsert
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"

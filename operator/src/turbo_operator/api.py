@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Scope
 
 from turbo_operator.core.graph import Refusal
 from turbo_operator.core.normalize import normalize
-from turbo_operator.graphs import GraphRefusedError
+from turbo_operator.graphs import GraphWriteError
 from turbo_operator.openapi import document
 from turbo_operator.runtime import Operator, UnknownEnvironmentError
 from turbo_operator.telemetry import current_traceparent
@@ -40,8 +40,16 @@ class ApiProblem(Exception):
         self.code = code
 
 
+class _Json(JSONResponse):
+    """JSON in which text that no encoding has is replaced: an answer is for everybody, whoever wrote a part of it."""
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace")
+
+
 def _answer(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+    return _Json({"error": {"code": code, "message": message}}, status, headers)
 
 
 async def _problem(_: Request, error: Exception) -> Response:
@@ -50,7 +58,7 @@ async def _problem(_: Request, error: Exception) -> Response:
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, GraphRefusedError)
+    assert isinstance(error, GraphWriteError)
     return _answer(error.status, error.code, str(error))
 
 
@@ -81,12 +89,12 @@ class Api:
         self._synced()
         traceparent = current_traceparent()
         actions, report = await run_in_threadpool(self._operator.reconcile, spec, traceparent)
-        return JSONResponse({"actions": actions, "status": report})
+        return _Json({"actions": actions, "status": report})
 
     async def statuses(self, _: Request) -> Response:
         """``GET /v1/status``."""
         self._synced()
-        reports = b",".join(snapshot.encoded for snapshot in self._operator.statuses.all())
+        reports = b",".join(self._operator.reports())
         return Response(b'{"environments":[' + reports + b"]}", media_type="application/json")
 
     async def status(self, request: Request) -> Response:
@@ -127,7 +135,7 @@ class Api:
         log = self._operator.actions
         newest = log.newest
         records = log.since(int(since), request.query_params.get("environment"))
-        return JSONResponse({"actions": records, "newest": newest})
+        return _Json({"actions": records, "newest": newest})
 
     async def delete_environment(self, request: Request) -> Response:
         """``DELETE /v1/environments/{environmentId}``."""
@@ -137,19 +145,19 @@ class Api:
             await run_in_threadpool(self._operator.delete, environment_id)
         except UnknownEnvironmentError as error:
             raise ApiProblem(404, "not_found", f"no environment {environment_id!r}") from error
-        return JSONResponse({"environmentId": environment_id, "phase": "Deleting"}, 202)
+        return _Json({"environmentId": environment_id, "phase": "Deleting"}, 202)
 
     async def healthz(self, _: Request) -> Response:
         """``GET /healthz``: whether the loop is alive."""
         stuck = self._operator.health.stuck()
-        return JSONResponse({"status": "stuck", "reason": stuck}, 503) if stuck else JSONResponse({"status": "ok"})
+        return _Json({"status": "stuck", "reason": stuck}, 503) if stuck else _Json({"status": "ok"})
 
     async def readyz(self, _: Request) -> Response:
         """``GET /readyz``: whether the caches are synced and fed."""
         checks = self._operator.health.checks()
         bad = {name: state for name, state in checks.items() if state != "ok"}
         status = "not ready" if bad else "ready"
-        return JSONResponse({"status": status, "mode": self._operator.mode, "checks": checks}, 503 if bad else 200)
+        return _Json({"status": status, "mode": self._operator.mode, "checks": checks}, 503 if bad else 200)
 
     async def metrics(self, _: Request) -> Response:
         """``GET /metrics``."""
@@ -157,7 +165,7 @@ class Api:
 
     async def openapi(self, _: Request) -> Response:
         """``GET /openapi.json``."""
-        return JSONResponse(document())
+        return _Json(document())
 
     def _synced(self) -> None:
         """An answer from an empty cache would say that nothing exists."""
@@ -175,7 +183,7 @@ async def _json_body(request: Request) -> Any:
         if len(body) > LARGEST_BODY:
             raise ApiProblem(413, "too_large", f"the body is larger than {LARGEST_BODY} bytes")
     try:
-        document = json.loads(body)
+        document = json.loads(body.decode())  # bytes may hold half a surrogate pair
         if b"\\u" in body:
             json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair cannot be written anywhere
     except (ValueError, RecursionError) as error:
@@ -202,7 +210,7 @@ def make_app(operator: Operator) -> ASGIApp:
         routes=[Route(path, handler, methods=[method]) for method, path, handler in routes],
         exception_handlers={
             ApiProblem: _problem,
-            GraphRefusedError: _refused,
+            GraphWriteError: _refused,
             HTTPException: _http,
             Exception: _internal,
         },

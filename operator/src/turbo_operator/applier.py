@@ -12,6 +12,13 @@ from turbo_operator.core.desired import Object, ObjectKey, key_of
 from turbo_operator.core.fields import OWNED_FIELDS, applied_fields
 from turbo_operator.core.plan import Action
 
+_FIRST_RETRY_S = 0.8
+_CONFLICT_RETRY_S = 0.2
+_LONGEST_RETRY_S = 60.0
+_LONGEST_UNANSWERED_RETRY_S = 15.0
+"""Where no answer came nobody is spared by a longer wait, and the end of an outage is noticed sooner."""
+_LONGEST_REFUSED_RETRY_S = 300.0
+
 Outcome = Literal["ok", "conflict", "failed", "unknown"]
 """How a write ended. `conflict`: the object is not as it was when the write was planned. `unknown`: it may have
 landed or not, and could not be read back."""
@@ -38,6 +45,14 @@ class Result:
     retry_after_s: float | None = None
     refused: bool = False
     sent: bool = True
+
+    def retry_in_s(self, tries: int) -> float:
+        """How long the same write is left alone after it has ended like this `tries` times in a row."""
+        first = _CONFLICT_RETRY_S if self.outcome == "conflict" else _FIRST_RETRY_S
+        longest = _LONGEST_RETRY_S if self.http_status else _LONGEST_UNANSWERED_RETRY_S
+        longest = _LONGEST_REFUSED_RETRY_S if self.refused else longest
+        delay_s: float = min(first * 2 ** min(tries - 1, 12), longest)
+        return max(delay_s, min(self.retry_after_s or 0.0, _LONGEST_REFUSED_RETRY_S))
 
 
 class Applier(Protocol):

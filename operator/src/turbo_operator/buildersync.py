@@ -7,116 +7,37 @@ name its store, the graph must have been seen in an earlier answer with another 
 prove nothing.
 """
 
-import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-import urllib3
 from opentelemetry import trace
 
 from turbo_operator import metrics
 from turbo_operator.actions import ActionLog
+from turbo_operator.applier import Result
+from turbo_operator.builderanswer import Answer, PollError, prunable
+from turbo_operator.builderclient import BuilderClient
 from turbo_operator.core import names
+from turbo_operator.core.canonical import digest
 from turbo_operator.core.desired import Object
-from turbo_operator.core.plan import Action, Verb, being_deleted
-from turbo_operator.graphs import ANSWERED, GraphRefusedError, GraphWriter, remove, upsert
+from turbo_operator.core.graph import environment_of
+from turbo_operator.core.plan import Action, Verb
+from turbo_operator.graphretries import GraphRetries
+from turbo_operator.graphs import GraphWriteError, Spec
+from turbo_operator.graphwrites import GraphWrites
 from turbo_operator.store import Store
-from turbo_operator.telemetry import current_traceparent, parent, tracer, unsampled_headers
+from turbo_operator.telemetry import current_traceparent, parent, tracer
 
-_CONNECT_TIMEOUT_S = 3.0
-_GRACE_S = 10.0
-"""An answer may come this much later than the wait that was asked for."""
 _CONFIRM_AFTER_S = 1.0
 _FIRST_RETRY_S = 0.8
-_LARGEST_ANSWER = 64 * 1024 * 1024
+_LEAST_PAUSE_S = 0.2
+_LONGEST_HURRY_S = 2.0
+"""Polls of a builder that has something new each time are that far apart at most, and as a rule much less."""
 
 log = logging.getLogger(__name__)
-
-
-class PollError(Exception):
-    """The builder gave no usable answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One well-formed answer of the builder.
-
-    Attributes:
-        graphs: Specs by environment id.
-        etag: Of the answer; empty if it has none.
-        store: The builder's name for its data; None if it does not tell.
-        traceparents: W3C trace context by environment id.
-        complete: Every entry could be read. Only then does an absence mean anything.
-    """
-
-    graphs: Mapping[str, Mapping[str, Any]]
-    etag: str = ""
-    store: str | None = None
-    traceparents: Mapping[str, str] = field(default_factory=dict)
-    complete: bool = True
-
-
-def read_answer(body: bytes, etag: str) -> Answer:
-    """The meaning of a 200 answer.
-
-    Raises:
-        PollError: it is not of the form `{"graphs": [...]}`.
-    """
-    try:
-        document = json.loads(body)
-    except ValueError as error:
-        raise PollError(f"the answer is not JSON: {error}") from error
-    entries = document.get("graphs") if isinstance(document, dict) else None
-    if not isinstance(entries, list):
-        raise PollError("the answer has no list 'graphs'")
-    graphs: dict[str, Mapping[str, Any]] = {}
-    complete = True
-    for entry in entries:
-        environment_id = entry.get("environmentId") if isinstance(entry, dict) else None
-        if not isinstance(environment_id, str) or not environment_id or environment_id in graphs:
-            complete = False
-            continue
-        graphs[environment_id] = entry
-    traceparents = document.get("traceparents")
-    store = document.get("store")
-    return Answer(
-        graphs,
-        etag,
-        store if isinstance(store, str) and store else None,
-        {k: v for k, v in traceparents.items() if isinstance(v, str)} if isinstance(traceparents, dict) else {},
-        complete,
-    )
-
-
-def prunable(present: list[Object], answer: Answer, seen: Mapping[str, str]) -> set[str]:
-    """Names of the APIGraphs of which `answer` says that the builder deleted them.
-
-    Args:
-        present: All APIGraphs.
-        answer: What the builder says now.
-        seen: ETag of the last answer that had each environment's graph, by name of the APIGraph.
-    """
-    if not answer.complete:
-        return set()
-    kept = {names.graph_name(environment_id) for environment_id in answer.graphs}
-    gone = set()
-    for obj in present:
-        metadata = obj["metadata"]
-        name = metadata["name"]
-        if (metadata.get("labels") or {}).get(names.LABEL_SOURCE) != "builder" or name in kept or being_deleted(obj):
-            continue
-        held_by = (metadata.get("annotations") or {}).get(names.ANNOTATION_STORE)
-        if answer.store is not None and held_by is not None:
-            proven = answer.store == held_by
-        else:
-            proven = bool(answer.etag) and seen.get(name, answer.etag) != answer.etag
-        if proven:
-            gone.add(name)
-    return gone
 
 
 class BuilderSync(threading.Thread):
@@ -127,28 +48,28 @@ class BuilderSync(threading.Thread):
         url: str,
         interval_s: float,
         graphs: Store,
-        writer: GraphWriter,
+        writes: GraphWrites,
         actions: ActionLog,
         stopping: threading.Event,
         *,
         tell: Callable[[Object, str, str, str], None],
     ) -> None:
         super().__init__(name="builder-sync", daemon=True)
-        self._url = f"{url}/v1/graphs"
+        self._builder = BuilderClient(url)
         self._interval_s = interval_s
         self._graphs = graphs
-        self._writer = writer
+        self._writes = writes
         self._actions = actions
         self._stopping = stopping
         self._tell = tell
-        self._http = urllib3.PoolManager(retries=False, maxsize=2)
+        self._retries = GraphRetries()
         self._last: Answer | None = None
         self._seen: dict[str, str] = {}
         self._candidates: set[str] = set()
         self._told: dict[str, str] = {}
         self._failures = 0
-        self._retry = False
-        self.refused: dict[str, str] = {}
+        self._pause_s = _LEAST_PAUSE_S
+        self.refused: Mapping[str, str] = {}
         """Environment id -> why its graph could not be written."""
 
     def run(self) -> None:
@@ -166,6 +87,10 @@ class BuilderSync(threading.Thread):
                 pause = self._failed(f"{type(error).__name__}: {error}")
             self._stopping.wait(pause)
 
+    def serves(self, environment_id: str) -> bool:
+        """Whether the builder's last answer has a graph of that environment."""
+        return self._last is not None and environment_id in self._last.graphs
+
     def poll(self) -> float:
         """One poll and what follows from it; gives the seconds to wait before the next.
 
@@ -173,110 +98,135 @@ class BuilderSync(threading.Thread):
             PollError: no usable answer; nothing was changed.
         """
         started = time.monotonic()
-        confirming = bool(self._candidates)
-        held = not (confirming or self._retry)
-        answer = self._ask(wait=held, full=confirming)
-        changed = answer is not None and (self._last is None or answer.graphs != self._last.graphs)
+        confirming = any(self._retries.waits(name, "Delete") is None for name in self._candidates)
+        # A hold ends in time for what has to be tried again.
+        wait_s = 0 if confirming else int(min(max(1.0, self._interval_s), self._retries.due_in_s()))
+        known_etag = self._last.etag if self._last is not None and not confirming else ""
+        answer = self._builder.ask(known_etag, wait_s if known_etag else 0)
+        differs = answer is not None and (self._last is None or answer.graphs != self._last.graphs)
+        metrics.BUILDER_POLLS.labels(result="changed" if differs else "unchanged").inc()
         current = answer or self._last
-        metrics.BUILDER_POLLS.labels(result="changed" if changed else "unchanged").inc()
         if current is None:
             raise PollError("the first answer was 304")
-        self._retry = self._bring(current)
-        self._prune(current, confirmed=self._candidates if answer is not None else set())
+        if not current.complete and (self._last is None or self._last.complete):
+            log.warning("the builder's answer has entries that cannot be read: nothing is pruned by it")
+        written = self._bring(current)
+        written |= self._prune(current, confirmed=self._candidates if answer is not None else set())
         self._last = current
-        for environment_id in current.graphs:
-            self._seen[names.graph_name(environment_id)] = current.etag
-        if self._candidates or self._retry:
+        self._remember(current)
+        if any(self._retries.waits(name, "Delete") is None for name in self._candidates):
             return _CONFIRM_AFTER_S
-        # A builder that was asked to hold its answer and did not is not asked more often than once an interval.
-        return 0.0 if changed or not held else max(0.0, self._interval_s - (time.monotonic() - started))
+        elapsed_s = time.monotonic() - started
+        pause_s = self._pause(elapsed_s, written=written, asked_anew=differs or confirming)
+        return max(0.0, _LEAST_PAUSE_S - elapsed_s, min(pause_s, self._retries.due_in_s()))
 
-    def _ask(self, *, wait: bool, full: bool) -> Answer | None:
-        """The builder's answer, None for "as before"; held while that is so if `wait`, never that if `full`."""
-        headers = {"Accept": "application/json", **unsampled_headers()}
-        held_s = 0
-        if self._last is not None and self._last.etag and not full:
-            headers["If-None-Match"] = self._last.etag
-            held_s = max(1, round(self._interval_s)) if wait else 0
-        if held_s:
-            headers["Prefer"] = f"wait={held_s}"
-        timeout = urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=held_s + _GRACE_S)
-        try:
-            response = self._http.request("GET", self._url, headers=headers, timeout=timeout)
-        except urllib3.exceptions.HTTPError as error:
-            raise PollError(f"GET {self._url}: {error}") from error
-        if response.status == 304:  # noqa: PLR2004 - Not Modified
-            return None
-        if response.status != 200 or len(response.data) > _LARGEST_ANSWER:  # noqa: PLR2004 - OK
-            raise PollError(f"GET {self._url}: {response.status} {response.data[:200].decode(errors='replace')}")
-        return read_answer(response.data, response.headers.get("ETag", ""))
+    def _pause(self, elapsed_s: float, *, written: bool, asked_anew: bool) -> float:
+        """Seconds until the next poll, by what came of one that took `elapsed_s`."""
+        if not (written or asked_anew):
+            # A builder that was asked to hold its answer and did not is not asked more often than once an interval.
+            self._pause_s = _LEAST_PAUSE_S
+            return self._interval_s - elapsed_s
+        longest_s = min(_LONGEST_HURRY_S, self._interval_s) if written else self._interval_s
+        pause_s = self._pause_s
+        self._pause_s = min(2 * pause_s, longest_s) if elapsed_s < pause_s else _LEAST_PAUSE_S
+        return pause_s - elapsed_s
 
     def _bring(self, answer: Answer) -> bool:
-        """Write what differs; True if some graph has to be tried again soon."""
-        retry = False
-        refused: dict[str, str] = {}
+        """Write what differs; whether something was written."""
+        written = False
+        refused = dict(answer.unusable)
         for environment_id, spec in answer.graphs.items():
-            span = tracer.start_span("sync APIGraph", context=parent(answer.traceparents.get(environment_id)))
-            started = time.perf_counter()
-            try:
-                with trace.use_span(span):
-                    verb, obj = upsert(
-                        self._writer,
-                        self._graphs,
-                        spec,
-                        source="builder",
-                        traceparent=current_traceparent(),
-                        builder_store=answer.store,
-                    )
-            except GraphRefusedError as error:
-                refused[environment_id] = str(error)
-                retry |= error.status == 503 or error.code == "being_deleted"  # noqa: PLR2004 - passes by itself
-                if self._told.get(environment_id) != str(error):
-                    self._told[environment_id] = str(error)
-                    verb = "Conflict" if error.code == "conflict" else "Refuse"
-                    self._record(verb, environment_id, "skipped", reason=str(error), status=error.status)
-                continue
-            self._told.pop(environment_id, None)
-            if verb:  # the span of a graph that is as it was is never ended: it is nobody's business
-                duration_s = time.perf_counter() - started
-                reason = f"build {spec.get('buildId')}"
-                span.set_attribute("turbo.environment", environment_id)
-                with trace.use_span(span, end_on_exit=True):
-                    self._record(
-                        verb, environment_id, "ok", reason=reason, status=ANSWERED[verb], duration_s=duration_s
-                    )
-                self._tell(obj, "Normal", "Synced", f"the builder's graph of {reason}")
+            if self._stopping.is_set():
+                break
+            name = names.graph_name(environment_id)
+            why = self._retries.waits(name, self._identity(name, spec)) if name in self._retries else None
+            if why is None:
+                try:
+                    written |= self._bring_one(environment_id, spec, answer)
+                    self._retries.forget(name)
+                    self._told.pop(name, None)
+                except GraphWriteError as error:
+                    why = str(error)
+                    self._take_failure(environment_id, spec, error)
+            if why is not None:
+                refused[environment_id] = why
         self.refused = refused
-        return retry
+        return written
 
-    def _prune(self, answer: Answer, *, confirmed: set[str]) -> None:
-        """Delete what two answers in a row lacked; remember what one did."""
+    def _bring_one(self, environment_id: str, spec: Spec, answer: Answer) -> bool:
+        span = tracer.start_span("sync APIGraph", context=parent(answer.traceparents.get(environment_id)))
+        span.set_attribute("turbo.environment", environment_id)
+        reason = f"build {spec.get('buildId')}"
+        with self._writes.underway(), trace.use_span(span, record_exception=False):
+            try:
+                verb, obj = self._writes.upsert(
+                    spec,
+                    source="builder",
+                    reason=reason,
+                    traceparent=current_traceparent(),
+                    builder_store=answer.store,
+                )
+            except GraphWriteError as error:
+                span.set_status(trace.StatusCode.ERROR, str(error))
+                if error.result is not None:
+                    span.end()
+                raise
+            if verb is None:
+                return False  # the span of a graph that is as it was is never ended: it is nobody's business
+            span.end()
+        self._tell(obj, "Normal", "Synced", f"the builder's graph of {reason}")
+        return True
+
+    def _take_failure(self, environment_id: str, spec: Spec, error: GraphWriteError) -> None:
+        name = names.graph_name(environment_id)
+        # What is being deleted passes by itself; what stands in the way otherwise is looked at with each poll.
+        ended = Result("conflict") if error.code == "being_deleted" else error.result
+        if ended is not None:
+            self._retries.failed(name, self._identity(name, spec), ended, str(error))
+        else:
+            self._retries.forget(name)
+        if error.result is None and error.code != "stopping" and self._told.get(name) != str(error):
+            self._told[name] = str(error)
+            verb: Verb = "Conflict" if error.code == "conflict" else "Refuse"
+            action = Action(verb, names.GRAPH_KIND, name, "", str(error))
+            self._actions.record(environment_id, action, "skipped", http_status=error.status)
+
+    def _identity(self, name: str, spec: Spec) -> str:
+        """What makes a write another one, which does not wait for the failure of the one before."""
+        present: dict[str, Any] = (self._graphs.get(name) or {}).get("metadata") or {}
+        bound = [present.get(key) for key in ("uid", "generation", "deletionTimestamp", "labels")]
+        return digest([spec, bound])
+
+    def _prune(self, answer: Answer, *, confirmed: set[str]) -> bool:
+        """Delete what two answers in a row lacked; remember what one did. Whether something was deleted."""
         gone = prunable(self._graphs.all(), answer, self._seen)
+        written = False
         for name in sorted(gone & confirmed):
             obj = self._graphs.get(name)
-            if obj is None:
+            if obj is None or self._retries.waits(name, "Delete") is not None:
                 continue
-            environment_id = str((obj.get("spec") or {}).get("environmentId") or name)
-            started = time.perf_counter()
+            if self._stopping.is_set():
+                break
             try:
-                remove(self._writer, self._graphs, obj)
-            except GraphRefusedError as error:
-                self._record("Delete", environment_id, "failed", reason=str(error), status=error.status)
+                self._writes.remove(obj, environment_of(obj), "the builder no longer has the graph")
+            except GraphWriteError as error:
+                if error.result is not None:
+                    self._retries.failed(name, "Delete", error.result, str(error))
                 continue
-            duration_s = time.perf_counter() - started
-            reason = "the builder no longer has the graph"
-            self._record(
-                "Delete", environment_id, "ok", reason=reason, status=ANSWERED["Delete"], duration_s=duration_s
-            )
-            self._seen.pop(name, None)
+            written = True
+            self._retries.forget(name)
             gone.discard(name)
         self._candidates = gone
+        return written
 
-    def _record(
-        self, verb: Verb | str, environment_id: str, outcome: str, *, reason: str, status: int, duration_s: float = 0.0
-    ) -> None:
-        action = Action(verb, names.GRAPH_KIND, names.graph_name(environment_id), "", reason)  # type: ignore[arg-type]
-        self._actions.record(environment_id, action, outcome, http_status=status, duration_s=duration_s)
+    def _remember(self, answer: Answer) -> None:
+        """Which answer had which graph; what is neither there nor here any more is forgotten."""
+        served = {names.graph_name(environment_id) for environment_id in answer.graphs}
+        known = served | {obj["metadata"]["name"] for obj in self._graphs.all()}
+        self._seen = {name: etag for name, etag in self._seen.items() if name in known}
+        self._seen |= dict.fromkeys(served, answer.etag)
+        self._told = {name: told for name, told in self._told.items() if name in served}
+        self._retries.keep(served | self._candidates)
 
     def _failed(self, why: str) -> float:
         self._failures += 1

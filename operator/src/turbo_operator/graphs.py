@@ -1,10 +1,11 @@
-"""Writing APIGraphs: from the builder, from the HTTP API, and where they are kept in dev mode."""
+"""Changes of APIGraphs: what they are, when they may be made, how one ended; and where dev mode keeps APIGraphs."""
 
 import itertools
 import threading
 import uuid
 from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 from turbo_operator.applier import Result
 from turbo_operator.core import names
@@ -17,28 +18,82 @@ from turbo_operator.store import Store
 Spec = Mapping[str, Any]
 
 
-class GraphRefusedError(Exception):
-    """The APIGraph cannot be written. `status` is the HTTP status that says why."""
+@dataclass(frozen=True, slots=True)
+class GraphChange:
+    """One write of an APIGraph.
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    Attributes:
+        obj: The whole of a Create; otherwise the APIGraph as it is, and the write is bound to exactly this one.
+        spec: The whole new spec of an Update.
+        annotations: What an Update sets beside it.
+    """
+
+    verb: Literal["Create", "Update", "Delete"]
+    obj: Object
+    spec: Spec = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of the APIGraph."""
+        return str(self.obj["metadata"]["name"])
+
+    def landed(self, present: Mapping[str, Any] | None) -> bool:
+        """Whether the APIGraph, as it is now (None: there is none), is what the write makes of it."""
+        metadata = self.obj["metadata"]
+        if self.verb == "Delete":
+            return present is None or present["metadata"].get("uid") != metadata["uid"] or being_deleted(present)
+        if present is None:
+            return False
+        if self.verb == "Create":
+            labels = present["metadata"].get("labels") or {}
+            return _same(present, self.obj["spec"]) and labels.items() >= (metadata.get("labels") or {}).items()
+        annotations = present["metadata"].get("annotations") or {}
+        return (
+            present["metadata"].get("uid") == metadata["uid"]
+            and _same(present, self.spec)
+            and annotations.items() >= self.annotations.items()
+        )
+
+
+class GraphWriteError(Exception):
+    """An APIGraph was not written, or nobody knows whether it was.
+
+    Attributes:
+        status: The HTTP status that says why.
+        code: The same in a word.
+        result: How the write ended; None if none was sent.
+    """
+
+    def __init__(self, status: int, code: str, message: str, result: Result | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.result = result
+
+    @classmethod
+    def of(cls, change: GraphChange, result: Result) -> "GraphWriteError":
+        """Of a write that did not end well."""
+        what = f"{change.verb} of APIGraph {change.name}"
+        if result.outcome == "unknown":
+            return cls(503, "unknown", f"{what} may have landed: {result.message}", result)
+        if result.http_status in {400, 422}:
+            return cls(422, "refused", result.message, result)
+        if result.outcome == "conflict":
+            return cls(409, "conflict", result.message, result)
+        codes = {403: (503, "forbidden"), 413: (413, "too_large")}
+        return cls(*codes.get(result.http_status, (503, "unavailable")), f"{what}: {result.message}", result)
 
 
 class GraphWriter(Protocol):
-    """Where APIGraphs are kept. The methods raise `GraphRefusedError`."""
+    """Where APIGraphs are kept. The methods never raise for what the API server or the network does."""
 
-    def create(self, obj: Object) -> Object:
-        """Make a new APIGraph; gives it back as it is stored."""
+    def write(self, change: GraphChange) -> Result:
+        """Carry out one change. The result has the APIGraph as it is stored, of a Delete what finalizers keep of it."""
         ...
 
-    def update(self, obj: Object, spec: Spec, annotations: Mapping[str, str]) -> Object:
-        """Replace the spec of exactly this APIGraph, and set annotations; gives it back as it is stored."""
-        ...
-
-    def delete(self, obj: Object) -> Object | None:
-        """Delete exactly this APIGraph; gives back what finalizers keep of it."""
+    def read(self, change: GraphChange) -> Result:
+        """What became of a change whose outcome is unknown: ok if it landed, failed if not, unknown if unread."""
         ...
 
     def write_status(self, obj: Object, status: Mapping[str, Any]) -> Result:
@@ -46,34 +101,25 @@ class GraphWriter(Protocol):
         ...
 
 
-ANSWERED = {"Create": 201, "Update": 200, "Delete": 200}
-"""The HTTP status of each kind of write when it succeeds: the API has no other for them."""
-
-
-def upsert(
-    writer: GraphWriter,
-    store: Store,
+def change_to(
     spec: Spec,
+    store: Store,
     *,
     source: str,
     traceparent: str | None = None,
     builder_store: str | None = None,
-) -> tuple[str, Object]:
-    """Make the APIGraph of `spec` say `spec`.
+) -> GraphChange | None:
+    """What makes the APIGraph of `spec` say `spec`; None if it does.
 
     Args:
-        writer: Where to.
-        store: The cache of APIGraphs; it has the result when this returns.
         spec: The complete spec.
+        store: The cache of APIGraphs.
         source: `builder` or `api`: who writes. The builder changes only what the builder made.
         traceparent: W3C trace context of the request it came with.
         builder_store: The builder's data store, remembered as proof that a later absence is a deletion.
 
-    Returns:
-        What was done (`Create`, `Update`, or an empty string) and the APIGraph.
-
     Raises:
-        GraphRefusedError: it is being deleted, is not the source's to change, or was refused by the API server.
+        GraphWriteError: it is being deleted, or is not the source's to change.
     """
     name = names.graph_name(str(spec.get("environmentId")))
     present = store.get(name)
@@ -82,34 +128,32 @@ def upsert(
     if present is None:
         metadata: Object = {"name": name, "labels": {names.LABEL_SOURCE: source}, "annotations": wanted}
         body = {"apiVersion": names.GRAPH_API_VERSION, "kind": names.GRAPH_KIND, "metadata": metadata, "spec": spec}
-        made = writer.create(body)
-        store.put(made)
-        return "Create", made
+        return GraphChange("Create", body)
     if being_deleted(present):
-        raise GraphRefusedError(409, "being_deleted", f"APIGraph {name} is being deleted")
+        raise GraphWriteError(409, "being_deleted", f"APIGraph {name} is being deleted")
     if (environment_id := environment_of(present)) != spec.get("environmentId"):
-        raise GraphRefusedError(409, "conflict", f"APIGraph {name} is that of environment {environment_id!r}")
+        raise GraphWriteError(409, "conflict", f"APIGraph {name} is that of environment {environment_id!r}")
     metadata = present["metadata"]
     owner = (metadata.get("labels") or {}).get(names.LABEL_SOURCE)
     if source == "builder" and owner != "builder":
         by = f"the {owner}" if owner else "hand"
-        raise GraphRefusedError(409, "conflict", f"APIGraph {name} was made by {by} and is not the builder's to change")
+        raise GraphWriteError(409, "conflict", f"APIGraph {name} was made by {by} and is not the builder's to change")
     known_store = (metadata.get("annotations") or {}).get(names.ANNOTATION_STORE)
-    if normalize(present.get("spec")) == normalize(spec) and builder_store in {None, known_store}:
-        return "", present
-    changed = writer.update(present, spec, wanted)
-    store.put(changed)
-    return "Update", changed
+    if _same(present, spec) and builder_store in {None, known_store}:
+        return None
+    return GraphChange("Update", present, spec, wanted)
 
 
-def remove(writer: GraphWriter, store: Store, obj: Object) -> None:
-    """Delete an APIGraph; its children go by garbage collection."""
-    left = writer.delete(obj)
-    metadata = obj["metadata"]
-    if left is None:
-        store.remove(metadata["name"], metadata["uid"])
-    else:
-        store.put(left)
+def _same(present: Mapping[str, Any], spec: Spec) -> bool:
+    return normalize(present.get("spec")) == normalize(spec)
+
+
+def take(store: Store, change: GraphChange, result: Result) -> None:
+    """Put into the cache what the answer to a write has told."""
+    if result.obj is not None:
+        store.put(result.obj)
+    elif change.verb == "Delete" and result.outcome == "ok":
+        store.remove(change.name, change.obj["metadata"]["uid"])
 
 
 class MemoryGraphs:
@@ -123,26 +167,33 @@ class MemoryGraphs:
         self._lock = threading.RLock()
         self._versions = itertools.count(1)
 
-    def create(self, obj: Object) -> Object:
-        """Keep a new APIGraph."""
-        created = {"uid": str(uuid.uuid4()), "generation": 1, "creationTimestamp": f"{next(self._versions):020d}"}
-        return self._stored({**obj, "metadata": {**obj["metadata"], **created}})
+    def write(self, change: GraphChange) -> Result:
+        """Carry out one change."""
+        if change.verb == "Create":
+            return self._create(change.obj)
+        if change.verb == "Update":
+            return self._update(change)
+        return Result("ok", 200)  # nothing keeps it, and the caller takes it out of the cache
 
-    def update(self, obj: Object, spec: Spec, annotations: Mapping[str, str]) -> Object:
-        """Keep a changed one."""
+    def read(self, change: GraphChange) -> Result:
+        """Nothing is ever unknown in memory."""
+        present = self._store.get(change.name)
+        return Result("ok" if change.landed(present) else "failed", obj=present)
+
+    def _create(self, obj: Object) -> Result:
+        created = {"uid": str(uuid.uuid4()), "generation": 1, "creationTimestamp": f"{next(self._versions):020d}"}
+        return Result("ok", 201, self._stored({**obj, "metadata": {**obj["metadata"], **created}}))
+
+    def _update(self, change: GraphChange) -> Result:
         with self._lock:
-            present = self._store.get(obj["metadata"]["name"]) or obj
+            present = self._store.get(change.name) or change.obj
             before = present["metadata"]
             metadata = {
                 **before,
-                "generation": before.get("generation", 0) + int(present.get("spec") != spec),
-                "annotations": {**(before.get("annotations") or {}), **annotations},
+                "generation": before.get("generation", 0) + int(present.get("spec") != change.spec),
+                "annotations": {**(before.get("annotations") or {}), **change.annotations},
             }
-            return self._stored({**present, "metadata": metadata, "spec": spec})
-
-    def delete(self, obj: Object) -> Object | None:  # noqa: ARG002 - nothing is left of it
-        """Nothing keeps it."""
-        return None
+            return Result("ok", 200, self._stored({**present, "metadata": metadata, "spec": change.spec}))
 
     def write_status(self, obj: Object, status: Mapping[str, Any]) -> Result:
         """Keep the status."""

@@ -22,7 +22,7 @@ class JsonFormatter(logging.Formatter):
     """Renders `time, level, msg, service, trace_id, span_id` and every `extra` field."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line of JSON; a value that is not JSON is written as its `str`."""
+        """One line of JSON; a value that is not JSON is written as its `str`, half a surrogate pair as `?`."""
         line: dict[str, Any] = {
             "time": timestamp(record.created),
             "level": record.levelname.lower(),
@@ -37,7 +37,7 @@ class JsonFormatter(logging.Formatter):
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return json.dumps(line, default=str, ensure_ascii=False).encode(errors="replace").decode()
 
 
 def configure(level: str) -> None:

@@ -14,12 +14,6 @@ from turbo_operator.core.fields import differences
 from turbo_operator.core.plan import Action
 from turbo_operator.core.rollout import Progress
 
-_FIRST_RETRY_S = 0.8
-_CONFLICT_RETRY_S = 0.2
-_LONGEST_RETRY_S = 60.0
-_LONGEST_UNANSWERED_RETRY_S = 15.0
-"""Where no answer came nobody is spared by a longer wait, and the end of an outage is noticed sooner."""
-_LONGEST_REFUSED_RETRY_S = 300.0
 _REPAIRS, _REPAIRS_WITHIN_S = 5, 5.0
 """The same is written to an object at most that often in that time: somebody may undo every write of it."""
 _UNKEPT_RETRY_S = 300.0
@@ -135,11 +129,7 @@ class GraphMemory:
             before = self._troubles.get(key)
             write = _identity(action, body)
             tries = before.tries + 1 if before is not None and before.write == write else 1
-            first = _CONFLICT_RETRY_S if result.outcome == "conflict" else _FIRST_RETRY_S
-            longest = _LONGEST_RETRY_S if result.http_status else _LONGEST_UNANSWERED_RETRY_S
-            longest = _LONGEST_REFUSED_RETRY_S if result.refused else longest
-            delay = max(min(first * 2 ** min(tries - 1, 12), longest), result.retry_after_s or 0.0)
-            self._troubles[key] = _Trouble(tries, write, now + delay)
+            self._troubles[key] = _Trouble(tries, write, now + result.retry_in_s(tries))
             if result.outcome == "conflict":
                 self._pending[key] = f"planned anew: {result.message}"
                 return

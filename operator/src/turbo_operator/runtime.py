@@ -1,6 +1,5 @@
 """Puts the operator together and runs it: stores, list-watches, reconciler, status keeper, builder sync."""
 
-import json
 import logging
 import threading
 import time
@@ -14,15 +13,15 @@ from turbo_operator.applier import Applier, NoopApplier
 from turbo_operator.buildersync import BuilderSync
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object, Options
-from turbo_operator.core.graph import Refusal, environment_of
-from turbo_operator.core.plan import Action, being_deleted
-from turbo_operator.core.rollout import Progress
-from turbo_operator.core.status import Subject, status
-from turbo_operator.graphs import ANSWERED, GraphRefusedError, GraphWriter, MemoryGraphs, remove, upsert
+from turbo_operator.core.graph import environment_of
+from turbo_operator.core.plan import being_deleted
+from turbo_operator.graphs import GraphWriteError, GraphWriter, MemoryGraphs
+from turbo_operator.graphwrites import GraphWrites
 from turbo_operator.health import Health
 from turbo_operator.kube.client import RESOURCES, KubeClient
 from turbo_operator.kube.listwatch import ListWatch, Pace
 from turbo_operator.reconciler import Reconciler, StoppedError
+from turbo_operator.reports import Reports
 from turbo_operator.routes import RouteTable
 from turbo_operator.settings import Settings
 from turbo_operator.statuskeeper import StatusKeeper
@@ -67,14 +66,16 @@ class Operator:
         self.statuses = StatusKeeper(
             self._graphs, self._reconciler, self._writer, simulated=applier.simulated, tell=self._tell
         )
+        self._reports = Reports(self.statuses)
         self.routes = RouteTable(self._graphs, self._reconciler)
+        self._writes = GraphWrites(self._graphs, self._writer, self.actions)
         self._sync: BuilderSync | None = None
         if settings.builder_url is not None:
             self._sync = BuilderSync(
                 settings.builder_url,
                 settings.poll_interval_s,
                 self._graphs,
-                self._writer,
+                self._writes,
                 self.actions,
                 self._stopping,
                 tell=self._tell,
@@ -91,7 +92,7 @@ class Operator:
         from turbo_operator.kube.graphs import EventRecorder, KubernetesGraphs  # noqa: PLC0415
 
         client = KubeClient.from_environment(settings.namespace, settings.kubeconfig)
-        self._writer = KubernetesGraphs(client)
+        self._writer = KubernetesGraphs(client, self._stopping)
         self._watches = [ListWatch(client, store, self._stopping, pace) for store in self._stores.values()]
         events = EventRecorder(client, self._stopping)
         self._threads.append(events)
@@ -133,9 +134,11 @@ class Operator:
         """Start no more writes and wait for those in flight; False if some were cut off."""
         deadline = time.monotonic() + grace_s
         self._stopping.set()
+        self._writes.stop()
         self.routes.close()
         self.statuses.stop()
         done = self._reconciler.stop(grace_s)
+        done &= self._writes.drain(max(0.0, deadline - time.monotonic()))
         self.statuses.join(max(0.0, deadline - time.monotonic()))
         return done
 
@@ -149,47 +152,33 @@ class Operator:
 
     def report(self, environment_id: str) -> bytes | None:
         """The status of an environment as JSON; None if there is no such environment."""
-        refused = self._sync.refused.get(environment_id) if self._sync is not None else None
-        snapshot = self.statuses.get(environment_id)
-        if refused is None:
-            return None if snapshot is None else snapshot.encoded
-        if snapshot is not None:
-            report = {**snapshot.report, "message": f"the builder's newest graph was not taken: {refused}"}
-        else:
-            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            report = {
-                "environmentId": environment_id,
-                "rootPackage": "",
-                **status(Refusal((refused,)), {}, Progress(0), Subject(0, ""), now=now),
-            }
-        return json.dumps(report, ensure_ascii=False, separators=(",", ":")).encode()
+        return self._reports.one(environment_id, self._refused())
+
+    def reports(self) -> list[bytes]:
+        """The statuses of all environments as JSON."""
+        return self._reports.all(self._refused())
+
+    def _refused(self) -> Mapping[str, str]:
+        return self._sync.refused if self._sync is not None else {}
 
     def reconcile(self, spec: dict[str, Any], traceparent: str) -> tuple[list[Record], dict[str, Any]]:
         """Write the APIGraph of a checked spec and carry it out; gives the actions and the status after them.
 
         Raises:
-            GraphRefusedError: the APIGraph could not be written, or the reconcile did not end in time.
+            GraphWriteError: the APIGraph was not written, or nobody knows, or the reconcile did not end in time.
         """
-        started = time.perf_counter()
         seen = self.actions.newest
         environment_id = str(spec["environmentId"])
-        try:
-            verb, obj = upsert(self._writer, self._graphs, spec, source="api", traceparent=traceparent)
-        except GraphRefusedError as error:
-            attempted = "Create" if self._graphs.get(names.graph_name(environment_id)) is None else "Update"
-            self._record(attempted, environment_id, "POST /v1/reconcile", started, error)
-            raise
+        _, obj = self._writes.upsert(spec, source="api", reason="POST /v1/reconcile", traceparent=traceparent)
         name = obj["metadata"]["name"]
-        if verb:
-            self._record(verb, environment_id, "POST /v1/reconcile", started)
         done: Future[list[Record]] = self._reconciler.request(name)
         try:
             done.result(_RECONCILE_TIMEOUT_S)
         except FutureTimeoutError as error:
             text = f"APIGraph {name} is written; carrying it out takes longer than {_RECONCILE_TIMEOUT_S:.0f} s"
-            raise GraphRefusedError(503, "timeout", text) from error
+            raise GraphWriteError(503, "timeout", text) from error
         except StoppedError as error:
-            raise GraphRefusedError(503, "stopping", f"APIGraph {name} is written; {error}") from error
+            raise GraphWriteError(503, "stopping", f"APIGraph {name} is written; {error}") from error
         snapshot = self.statuses.compute(name)
         report = snapshot.report if snapshot is not None else {}
         return self.actions.since(seen, environment_id), report
@@ -199,40 +188,28 @@ class Operator:
 
         Raises:
             UnknownEnvironmentError: there is none.
-            GraphRefusedError: the API server said no.
+            GraphWriteError: it was not deleted, or nobody knows, or the builder would bring it back.
         """
-        name = names.graph_name(environment_id)
-        obj = self._graphs.get(name)
+        obj = self._graphs.get(names.graph_name(environment_id))
         if obj is None or environment_of(obj) != environment_id:
             raise UnknownEnvironmentError(environment_id)
         if being_deleted(obj):
             return
-        started = time.perf_counter()
-        try:
-            remove(self._writer, self._graphs, obj)
-        except GraphRefusedError as error:
-            self._record("Delete", environment_id, "DELETE /v1/environments", started, error)
-            raise
-        self._record("Delete", environment_id, "DELETE /v1/environments", started)
-
-    def _record(
-        self, verb: str, environment_id: str, reason: str, started: float, error: GraphRefusedError | None = None
-    ) -> None:
-        action = Action(verb, names.GRAPH_KIND, names.graph_name(environment_id), "", reason)  # type: ignore[arg-type]
-        self.actions.record(
-            environment_id,
-            action,
-            "ok" if error is None else "failed",
-            http_status=ANSWERED[verb] if error is None else error.status,
-            message="" if error is None else str(error),
-            duration_s=time.perf_counter() - started,
-        )
+        source = (obj["metadata"].get("labels") or {}).get(names.LABEL_SOURCE)
+        if source == "builder" and self._sync is not None and self._sync.serves(environment_id):
+            what = f"the builder still has a graph of {environment_id} and would bring the APIGraph back"
+            text = f"{what}: delete the environment at the environment manager"
+            raise GraphWriteError(409, "builders", text)
+        self._writes.remove(obj, environment_id, "DELETE /v1/environments")
 
     # -- wiring ---------------------------------------------------------------------------------------------------
 
     def _observe(self, kind: str, old: Object | None, new: Object | None) -> None:
         if self._memory is not None and kind == names.GRAPH_KIND and old is not None and new is None:
             self._collect(self._memory, old)
+        known = old if new is None else new
+        if kind == names.GRAPH_KIND and known is not None:
+            self._writes.observe(known["metadata"]["name"], new)
         self._reconciler.observe(kind, old, new)
         self.routes.observe(kind, old, new)
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from urllib3.exceptions import LocationValueError
+from urllib3.util import parse_url
+
 from turbo_operator.core.desired import DEFAULT_IMAGE
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -66,8 +69,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     if not port.isdecimal() or int(port) > _LAST_PORT:
         raise SettingsError(f"PORT={port!r}: must be a port number")
     builder_url = source.get("BUILDER_URL", "http://builder:8082").rstrip("/")
-    if builder_url and re.match(r"https?://[^/]", builder_url) is None:
-        raise SettingsError(f"BUILDER_URL={builder_url!r}: must be an http:// or https:// URL, or empty for no builder")
+    if builder_url and not _is_http(builder_url):
+        shown = re.sub(r"^(\w*://)?.*@", r"\1***@", builder_url, flags=re.DOTALL)  # a password is nobody's business
+        raise SettingsError(f"BUILDER_URL={shown!r}: must be an http:// or https:// URL, or empty for no builder")
     try:
         poll_interval_s = parse_duration(source.get("POLL_INTERVAL") or "30s")
     except ValueError as error:
@@ -99,6 +103,14 @@ def parse_duration(text: str) -> float:
     if seconds <= 0:
         raise ValueError(f"{text!r} is not longer than nothing")
     return seconds
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = parse_url(url)
+    except LocationValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.host)
 
 
 def _pod_namespace() -> str | None:

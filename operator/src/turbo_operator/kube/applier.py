@@ -6,6 +6,8 @@ an object that came up meanwhile. An Update and a Delete carry the uid. A write 
 """
 
 import threading
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from turbo_operator.applier import Result
@@ -13,11 +15,11 @@ from turbo_operator.core import names
 from turbo_operator.core.fields import differences, slim
 from turbo_operator.core.plan import Action
 from turbo_operator.kube.client import APPLY, ApiError, KubeClient, Unreachable
+from turbo_operator.kube.readback import read_back
 
 _NEVER_A_VERSION = "1"
 """etcd counts revisions for the whole store, and its first one predates the first object."""
 _CONFLICT, _NOT_FOUND, _INVALID, _TOO_MANY, _TIMEOUT = 409, 404, 422, 429, 504
-_READ_BACK_TIMEOUT_S = 3.0
 
 
 class KubernetesApplier:
@@ -88,28 +90,18 @@ class KubernetesApplier:
         )
 
     def _read_back(self, action: Action, status: int, why: str) -> Result:
-        if self._stopping.is_set():  # no time is left to wait for two answers, and an outcome told beats none
-            return Result("unknown", status, message=f"{why}; not read back, the operator stops")
-        path = self._client.path(action.kind, action.name)
-        try:
-            answer = self._client.request("GET", path, read_timeout_s=_READ_BACK_TIMEOUT_S)
-        except ApiError as error:
-            if error.status != _NOT_FOUND:
-                return Result("unknown", status, message=f"{why}; reading it back failed: {error}")
+        def landed(answer: Mapping[str, Any] | None) -> bool:
             if action.verb == "Delete":
-                return Result("ok", status, message=f"{why}; it is gone")
-            return Result("failed", status, message=f"{why}; it did not land")
-        except Unreachable as error:
-            return Result("unknown", status, message=f"{why}; reading it back failed: {error}")
-        obj = self._complete(action, answer)
-        metadata = obj["metadata"]
-        if action.verb == "Delete":
-            landed = metadata.get("uid") != action.uid or bool(metadata.get("deletionTimestamp"))
-        else:
+                metadata = answer["metadata"] if answer is not None else {}
+                return metadata.get("uid") != action.uid or bool(metadata.get("deletionTimestamp"))
             assert action.body is not None
-            landed = not differences(action.body, obj)
-        return Result("ok" if landed else "failed", status, obj, f"{why}; it {'landed' if landed else 'did not land'}")
+            return answer is not None and not differences(action.body, self._complete(action, answer))
+
+        result = read_back(
+            self._client, self._stopping, action.kind, action.name, landed=landed, status=status, why=why
+        )
+        return result if result.obj is None else replace(result, obj=self._complete(action, result.obj))
 
     @staticmethod
-    def _complete(action: Action, answer: dict[str, Any]) -> dict[str, Any]:
+    def _complete(action: Action, answer: Mapping[str, Any]) -> dict[str, Any]:
         return {**slim(answer), "kind": action.kind}

@@ -10,11 +10,12 @@ from typing import Any
 from turbo_operator.applier import Result
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object
-from turbo_operator.graphs import GraphRefusedError
-from turbo_operator.kube.client import APPLY, JSON, ApiError, KubeClient, Unreachable
+from turbo_operator.graphs import GraphChange
+from turbo_operator.kube.client import APPLY, ApiError, KubeClient, Unreachable
+from turbo_operator.kube.readback import read_back
 from turbo_operator.logs import timestamp
 
-_CONFLICT, _NOT_FOUND, _TOO_LARGE, _UNPROCESSABLE = 409, 404, 413, 422
+_FORBIDDEN, _NOT_FOUND, _CONFLICT, _TOO_LARGE, _UNPROCESSABLE, _TOO_MANY, _TIMEOUT = 403, 404, 409, 413, 422, 429, 504
 _ETCD_TOO_LARGE = ("request is too large", "larger than max")
 """In the 500 that the API server makes of etcd's refusal of an object beyond 1.5 or 2 MiB."""
 _QUEUED_EVENTS = 500
@@ -25,43 +26,53 @@ log = logging.getLogger(__name__)
 class KubernetesGraphs:
     """APIGraph objects in the client's namespace."""
 
-    def __init__(self, client: KubeClient) -> None:
+    def __init__(self, client: KubeClient, stopping: threading.Event | None = None) -> None:
         self._client = client
+        self._stopping = stopping or threading.Event()
 
-    def create(self, obj: Object) -> Object:
-        """POST; a field the CRD does not know is an error, not silently dropped."""
-        return self._write("POST", self._client.path(names.GRAPH_KIND), obj)
-
-    def update(self, obj: Object, spec: Mapping[str, Any], annotations: Mapping[str, str]) -> Object:
-        """JSON patch: the spec is replaced as a whole, and a status written meanwhile is no conflict."""
-        metadata = obj["metadata"]
-        patch: list[dict[str, Any]] = [
-            {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
-            {"op": "replace", "path": "/spec", "value": spec},
-        ]
-        if metadata.get("annotations"):
-            for key, value in annotations.items():
-                pointer = key.replace("~", "~0").replace("/", "~1")
-                patch.append({"op": "add", "path": f"/metadata/annotations/{pointer}", "value": value})
-        elif annotations:
-            patch.append({"op": "add", "path": "/metadata/annotations", "value": annotations})
-        path = self._client.path(names.GRAPH_KIND, metadata["name"])
-        return self._write("PATCH", path, patch, "application/json-patch+json")
-
-    def delete(self, obj: Object) -> Object | None:
-        """DELETE, bound to the uid; garbage collection removes the children."""
-        metadata = obj["metadata"]
-        options = {"preconditions": {"uid": metadata["uid"]}, "propagationPolicy": "Background"}
+    def write(self, change: GraphChange) -> Result:
+        """Carry out one change; a lost answer is read back."""
         try:
-            path = self._client.path(names.GRAPH_KIND, metadata["name"])
-            answer = self._client.request("DELETE", path, body={"kind": "DeleteOptions", "apiVersion": "v1", **options})
+            return self._send(change)
         except ApiError as error:
-            if error.status == _NOT_FOUND:
-                return None
-            raise _refused(error) from error
+            if error.status == _TIMEOUT:
+                return self._read_back(change, error.status, str(error))
+            if error.status == _NOT_FOUND and change.verb == "Delete":
+                return Result("ok", _NOT_FOUND, message="was gone already")
+            return _not_written(change, error)
         except Unreachable as error:
-            raise GraphRefusedError(503, "unavailable", str(error)) from error
-        return answer if (answer.get("metadata") or {}).get("finalizers") else None
+            return (
+                self._read_back(change, 0, str(error))
+                if error.sent
+                else Result("failed", message=str(error), sent=False)
+            )
+
+    def read(self, change: GraphChange) -> Result:
+        """What became of a change whose outcome is unknown."""
+        return self._read_back(change, 0, "outcome was unknown")
+
+    def _send(self, change: GraphChange) -> Result:
+        strictly = {"fieldManager": names.MANAGER, "fieldValidation": "Strict"}  # an unknown field is an error
+        if change.verb == "Create":
+            path = self._client.path(names.GRAPH_KIND)
+            return Result("ok", 201, self._client.request("POST", path, query=strictly, body=change.obj))
+        path = self._client.path(names.GRAPH_KIND, change.name)
+        if change.verb == "Update":
+            media_type = "application/json-patch+json"
+            answer = self._client.request("PATCH", path, query=strictly, body=_patch(change), content_type=media_type)
+            return Result("ok", 200, answer)
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": change.obj["metadata"]["uid"]},
+            "propagationPolicy": "Background",
+        }
+        answer = self._client.request("DELETE", path, body=options)
+        return Result("ok", 200, answer if (answer.get("metadata") or {}).get("finalizers") else None)
+
+    def _read_back(self, change: GraphChange, status: int, why: str) -> Result:
+        client, stopping = self._client, self._stopping
+        return read_back(client, stopping, names.GRAPH_KIND, change.name, landed=change.landed, status=status, why=why)
 
     def write_status(self, obj: Object, status: Mapping[str, Any]) -> Result:
         """Apply the status subresource, bound to the version the status was computed from.
@@ -92,27 +103,34 @@ class KubernetesGraphs:
             return Result("unknown" if error.sent else "failed", message=str(error))
         return Result("ok", 200, answer)
 
-    def _write(self, method: str, path: str, body: Any, content_type: str = JSON) -> Object:
-        query = {"fieldManager": names.MANAGER, "fieldValidation": "Strict"}
-        try:
-            return self._client.request(method, path, query=query, body=body, content_type=content_type)
-        except ApiError as error:
-            raise _refused(error) from error
-        except Unreachable as error:
-            raise GraphRefusedError(503, "unavailable", str(error)) from error
+
+def _patch(change: GraphChange) -> list[dict[str, Any]]:
+    """JSON patch: the spec is replaced as a whole, and a status written meanwhile is no conflict."""
+    metadata = change.obj["metadata"]
+    patch: list[dict[str, Any]] = [
+        {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
+        {"op": "replace", "path": "/spec", "value": change.spec},
+    ]
+    if metadata.get("annotations"):
+        for key, value in change.annotations.items():
+            pointer = key.replace("~", "~0").replace("/", "~1")
+            patch.append({"op": "add", "path": f"/metadata/annotations/{pointer}", "value": value})
+    elif change.annotations:
+        patch.append({"op": "add", "path": "/metadata/annotations", "value": change.annotations})
+    return patch
 
 
-def _refused(error: ApiError) -> GraphRefusedError:
-    if error.status == _CONFLICT:
-        return GraphRefusedError(_CONFLICT, "conflict", error.message)
+def _not_written(change: GraphChange, error: ApiError) -> Result:
     if _too_large(error):
         text = f"the graph is larger than the API server takes, split the environment: {error.message}"
-        return GraphRefusedError(_TOO_LARGE, "too_large", text)
-    if error.status in {400, _UNPROCESSABLE}:
-        return GraphRefusedError(_UNPROCESSABLE, "refused", error.message)
-    if error.status == 403:  # noqa: PLR2004 - Forbidden
-        return GraphRefusedError(503, "forbidden", f"the operator lacks a permission: {error.message}")
-    return GraphRefusedError(503, "unavailable", str(error))
+        return Result("failed", _TOO_LARGE, message=text, refused=True)
+    if error.status == _CONFLICT or (error.status == _NOT_FOUND and change.verb == "Update"):
+        return Result("conflict", error.status, message=error.message, retry_after_s=error.retry_after_s)
+    text = error.message if error.status in {400, _UNPROCESSABLE} else str(error)
+    if error.status == _FORBIDDEN:
+        text = f"the operator lacks a permission: {error.message}"
+    refused = 400 <= error.status < 500 and error.status != _TOO_MANY  # noqa: PLR2004 - client errors
+    return Result("failed", error.status, message=text, retry_after_s=error.retry_after_s, refused=refused)
 
 
 def _too_large(error: ApiError) -> bool:
