@@ -20,8 +20,7 @@ from fake_apiserver import (
     silent,
 )
 
-from turbo_operator.kube import listwatch, package
-from turbo_operator.kube.client import ApiError, KubeClient, Unreachable
+from turbo_operator.kube import listwatch
 from turbo_operator.kube.listwatch import ListWatch, Pace
 from turbo_operator.store import Store
 
@@ -259,6 +258,21 @@ def test_r06_watches_that_end_at_once_are_no_hot_loop(server: FakeApiServer) -> 
     assert gaps[1] >= 1.6
 
 
+@pytest.mark.parametrize("what", ["BOOKMARK", "ADDED"])
+def test_r06_watches_that_end_after_one_event_are_no_hot_loop(server: FakeApiServer, what: str) -> None:
+    """A server that ends every watch after a bookmark, or an object, is not asked again before 0.8 s."""
+
+    def ended(handler: Handler) -> None:
+        handler.begin()
+        handler.event(what, _make(server, f"made-{len(server.seen)}"))
+        handler.chunk(b"")
+
+    server.script("watch", *[ended] * 2)
+    with _watching(server):
+        _wait("three watches", lambda: len(_gaps(server, "watch")) >= 2)
+    assert min(_gaps(server, "watch")) >= 0.8
+
+
 def test_r04_an_event_that_was_never_sent_is_made_good_by_a_list(server: FakeApiServer) -> None:
     """A list follows from time to time, also when no watch ever complains."""
     _make(server, "a")
@@ -269,25 +283,3 @@ def test_r04_an_event_that_was_never_sent_is_made_good_by_a_list(server: FakeApi
         _make(server, "b")
         _wait("what was never told", lambda: _names(store) == {"b"})
     assert len(server.asked("list")) >= 2
-
-
-def test_the_client_tells_an_answer_from_none(server: FakeApiServer) -> None:
-    """A refusal is an ApiError with status and reason; a lost answer may have been a write, a refused socket not."""
-    client = server.client()
-    server.script("list", answer(403, "Forbidden"))
-    with pytest.raises(ApiError, match="403 Forbidden: as scripted"):
-        client.request("GET", client.path(KIND))
-    for fault in (reset, cut, lambda handler: handler.reply(200, {}, Content_Encoding="gzip")):
-        server.script("list", fault)
-        with pytest.raises(Unreachable) as lost:
-            client.request("GET", client.path(KIND))
-        assert lost.value.sent
-    server.script("list", silent)
-    with pytest.raises(Unreachable) as lost:
-        client.request("GET", client.path(KIND), read_timeout_s=0.2)
-    assert lost.value.sent
-    configuration = package.configuration_class()()
-    configuration.host = "http://127.0.0.1:1"
-    with pytest.raises(Unreachable) as refused:
-        KubeClient(configuration, "ns").request("GET", "/")
-    assert not refused.value.sent

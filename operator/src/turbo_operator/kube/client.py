@@ -21,9 +21,11 @@ from turbo_operator.kube import package
 
 APPLY = "application/apply-patch+yaml"
 JSON = "application/json"
-CONNECT_TIMEOUT_S = 3.0
-READ_TIMEOUT_S = 8.0
-"""An answer that takes longer is given up: SIGTERM leaves ten seconds for writes in flight."""
+CONNECT_TIMEOUT_S = 2.0
+READ_TIMEOUT_S = 7.0
+"""An answer that takes longer is given up: SIGTERM leaves ten seconds for writes in flight, connecting included."""
+LONGEST_RETRY_AFTER_S = 60.0
+"""Whoever asks for a longer pause is asked again all the same: a proxy's day would blind a watch for a day."""
 _TOKEN_KEPT_S = 10.0
 
 RESOURCES = {
@@ -42,7 +44,7 @@ class ApiError(Exception):
     Attributes:
         status: HTTP status, or the code of a Status object inside a stream.
         reason: The machine-readable reason, such as NotFound, Conflict, Expired.
-        retry_after_s: What a Retry-After header asked for.
+        retry_after_s: What a Retry-After header asked for, a minute at most.
         causes: Fields named by the API server.
     """
 
@@ -244,7 +246,7 @@ def _api_error(status: int, headers: Mapping[str, str], data: bytes) -> ApiError
         body = {"message": data[:200].decode(errors="replace")}
     details = body["details"] if isinstance(body.get("details"), dict) else {}
     retry_after = headers.get("Retry-After") or str(details.get("retryAfterSeconds") or "")
-    seconds = float(retry_after) if retry_after.isdecimal() else None
+    seconds = min(float(retry_after), LONGEST_RETRY_AFTER_S) if retry_after.isdecimal() else None
     listed = details["causes"] if isinstance(details.get("causes"), list) else []
     causes = tuple(str(cause.get("field", "")) for cause in listed if isinstance(cause, dict))
     return ApiError(status, str(body.get("reason") or ""), str(body.get("message") or ""), seconds, causes)
