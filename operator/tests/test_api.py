@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from sandbox import Sandbox, wait
 from serving import running, serving
 from specs import component, spec
 
+from turbo_operator import api
 from turbo_operator.__main__ import listen
-from turbo_operator.api import LARGEST_BODY
+from turbo_operator.api import LARGEST_BODY, MOST_POSTS
 from turbo_operator.applier import Result
 from turbo_operator.core.names import graph_name
+from turbo_operator.core.normalize import normalize
 from turbo_operator.core.plan import Action
 from turbo_operator.graphs import GraphChange
 from turbo_operator.logs import JsonFormatter
@@ -287,6 +290,54 @@ def test_a_body_beyond_four_mebibytes_is_refused(dev_client: httpx.Client) -> No
     body = b" " * (LARGEST_BODY + 1)
     reply = dev_client.post("/v1/reconcile", content=body, headers={"content-type": "application/json"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_reads_are_answered_while_a_large_graph_is_checked(
+    dev_client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checking a posted graph takes a while for a large one: probes and reads do not wait for it."""
+    checked = threading.Event()
+
+    def check(spec: Any) -> Any:
+        checked.wait(60)
+        return normalize(spec)
+
+    monkeypatch.setattr(api, "normalize", check)
+    with ThreadPoolExecutor(1) as posting:
+        posted = posting.submit(dev_client.post, "/v1/reconcile", json=spec(component()))
+        try:
+            for path in ("/healthz", "/readyz", "/v1/status", "/v1/actions", "/v1/gateway-config", "/metrics"):
+                assert dev_client.get(path).status_code == 200
+            assert not posted.done()
+        finally:
+            checked.set()
+        assert posted.result().status_code == 200
+
+
+def test_posts_that_wait_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many graphs are posted at a time, reads and deletions are answered, and so is a post too many."""
+    free = threading.Event()
+
+    def reconcile(*_: Any) -> Any:
+        free.wait(60)
+        return [], {}
+
+    with running(Settings()) as operator, serving(operator) as client, ThreadPoolExecutor(MOST_POSTS + 1) as posting:
+        _reconcile(client, spec(component()))
+        monkeypatch.setattr(operator, "reconcile", reconcile)
+        try:
+            posts = [
+                posting.submit(client.post, "/v1/reconcile", json=spec(component())) for _ in range(MOST_POSTS + 1)
+            ]
+            refused = next(as_completed(posts, 60)).result()
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "busy")
+            assert client.get("/v1/status").status_code == 200
+            assert client.delete("/v1/environments/env-1").status_code == 202
+            assert sum(post.done() for post in posts) == 1
+        finally:
+            free.set()
+        assert sorted(post.result().status_code for post in posts) == [200] * MOST_POSTS + [503]
+        assert client.post("/v1/reconcile", json=spec(component())).status_code == 200
 
 
 def test_an_invalid_component_is_told_and_the_rest_runs(client: httpx.Client) -> None:
