@@ -123,6 +123,28 @@ _BAD: dict[str, tuple[dict[str, Any], str]] = {
             "runtime.resources.requests[memory]: must be a quantity, not boolean"
         ),
     ),
+    "an amount that is a broken number": (
+        component(resources={"limits": {"cpu": 0.5}}),
+        "runtime.resources.limits[cpu]: must be a quantity, not the number 0.5; quote it",
+    ),
+    "digits that are not ASCII": (
+        component(resources={"limits": {"cpu": "\u0661m"}}),
+        "runtime.resources.limits[cpu]: '\u0661m' is not a quantity such as 100m, 0.5 or 64Mi",
+    ),
+    "version too long": ({**component(), "packageVersion": "1" * 254}, "packageVersion: is longer than 253 characters"),
+    "hash too long": ({**component(), "artifactHash": "1" * 254}, "artifactHash: is longer than 253 characters"),
+    "package name too long": (
+        {**component(), "packageName": f"@{'a' * 251}/a"},
+        "packageName: is longer than 253 characters",
+    ),
+    "too many variables": (
+        component(env={f"A{n}": "" for n in range(1001)}),
+        "runtime.env: has 1001 entries, more than 1000",
+    ),
+    "too many annotations": (
+        component(annotations={f"a{n}": "" for n in range(201)}),
+        "runtime.annotations: has 201 entries, more than 200",
+    ),
     "amounts of something without a name": (
         component(resources={"limits": {1: "1", "cpu": "1"}}),
         "runtime.resources.limits[1]: unknown resource (known: cpu, ephemeral-storage, memory, domain/name)",
@@ -232,7 +254,9 @@ _EDGES: dict[str, dict[str, Any]] = {
     "annotation keys that only end like reserved ones": {"annotations": {"myturboengine.io/x": "", "myk8s.io/x": ""}},
     "probe on the last port": {"annotations": {_PATH: "/", _PORT: "65535"}},
     "requests equal to limits": {"resources": {"requests": {"cpu": "1000m"}, "limits": {"cpu": "1"}}},
-    "resources that are numbers": {"resources": {"limits": {"cpu": 0.5, "memory": 1024}}},
+    "resources that are numbers": {"resources": {"limits": {"cpu": 1, "memory": 1024}}},
+    "variables": {"env": {f"A{n}": "" for n in range(1000)}},
+    "many annotations": {"annotations": {f"a{n}": "" for n in range(200)}},
     "a device": {"resources": {"limits": {"example.com/gpu": "1"}}},
     "nothing": {"image": None, "replicas": None, "port": None, "env": None, "resources": None, "annotations": None},
     "empty": {"image": "", "env": {}, "resources": {"requests": None, "limits": {}}, "annotations": {}},
@@ -248,7 +272,7 @@ def test_the_last_of_what_is_allowed_is_allowed(runtime: dict[str, Any]) -> None
 def test_a_spec_is_read_whole() -> None:
     """Every field arrives where it belongs, numbers among quantities as text; parts stand in order of their names."""
     value = spec(
-        component("b", resources={"requests": {"memory": 1024, "cpu": 0.5}, "limits": {"cpu": "1"}}),
+        component("b", resources={"requests": {"memory": 1024, "cpu": "0.5"}, "limits": {"cpu": "1"}}),
         component(
             "@acme/a",
             "2.0.0",
@@ -331,6 +355,14 @@ _FRAMES: dict[str, tuple[Any, tuple[str, ...]]] = {
         ("extra: unknown field (known: buildId, components, environmentId, ingress, rootPackage)",),
     ),
     "environment id too long": (spec(environment="x" * 254), ("environmentId: is longer than 253 characters",)),
+    "build and root package too long": (
+        {**spec(), "buildId": "x" * 254, "rootPackage": "x" * 254},
+        ("buildId: is longer than 253 characters", "rootPackage: is longer than 253 characters"),
+    ),
+    "too many components": (
+        spec(*({"packageName": f"c{n}"} for n in range(5001))),
+        ("components: has 5001 entries, more than 5000",),
+    ),
     "texts that are none": (
         {**spec(), "environmentId": 1, "buildId": [], "rootPackage": {}},
         (
@@ -353,9 +385,30 @@ def test_r12_a_spec_whose_frame_is_broken_is_refused_with_all_reasons(value: Any
     assert normalize(value) == Refusal(problems)
 
 
-def test_the_longest_environment_id_is_allowed() -> None:
-    """253 characters are what an object's name may have."""
-    assert graph_of(spec(environment="x" * 253)).environment_id == "x" * 253
+def test_the_longest_texts_are_allowed() -> None:
+    """253 characters are what an object's name may have, and more than any other text needs; a path may have 1024."""
+    longest, path, package = "x" * 253, "/" + "x" * 1023, f"@{'a' * 250}/a"
+    value = {
+        **spec(component(), component(package), environment=longest, build=longest),
+        "rootPackage": longest,
+        "ingress": {"routes": [{"path": path, "targetComponent": package}]},
+    }
+    for entry in value["components"]:
+        entry |= {"packageVersion": longest, "artifactHash": longest}
+    graph = graph_of(value)
+    assert (graph.environment_id, graph.build_id, graph.root_package) == (longest, longest, longest)
+    assert (graph.refused, graph.problems, [r.path for r in graph.routes]) == ((), (), [path])
+
+
+def test_as_many_components_and_routes_as_the_crd_takes_are_allowed() -> None:
+    """Five thousand of each; of more routes the first ones stay, and it is told."""
+    components = [component(f"c{n}") for n in range(5000)]
+    routes = [{"path": f"/{n}", "targetComponent": "c0"} for n in range(5000)]
+    graph = graph_of(spec(*components, ingress={"routes": routes}))
+    assert (len(graph.components), len(graph.routes), graph.problems) == (5000, 5000, ())
+    graph = graph_of(spec(*components[:1], ingress={"routes": [*routes, {"path": "/x", "targetComponent": "c0"}]}))
+    assert len(graph.routes) == 5000
+    assert graph.problems == ("ingress.routes: has 5001 entries, more than 5000",)
 
 
 _INGRESSES: dict[str, tuple[Any, str]] = {
@@ -403,6 +456,14 @@ _ROUTES: dict[str, tuple[Any, str]] = {
     "port too high": (
         {"path": "/x", "targetComponent": "users", "targetPort": 65536},
         "ingress.routes[1].targetPort: must be 1 to 65535, is 65536",
+    ),
+    "path too long": (
+        {"path": "/" + "x" * 1024, "targetComponent": "users"},
+        "ingress.routes[1].path: is longer than 1024 characters",
+    ),
+    "target too long": (
+        {"path": "/x", "targetComponent": "x" * 254},
+        "ingress.routes[1].targetComponent: is longer than 253 characters",
     ),
     "ambiguous": (
         {"path": "/first/", "targetComponent": "users", "targetPort": 1},

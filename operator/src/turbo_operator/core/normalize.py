@@ -6,16 +6,20 @@ one component refuses that component only; a problem in the frame of the graph r
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from turbo_operator.core import names
 from turbo_operator.core.graph import Component, Graph, Refusal, RefusedComponent, Route
+from turbo_operator.core.problems import Problems, shown, type_name
 from turbo_operator.core.quantity import parse_quantity
 
 DEFAULT_PORT = 8080
 DEFAULT_REPLICAS = 1
-LONGEST_ENVIRONMENT_ID = 253
+_LONGEST_IMAGE = 512
+_LONGEST_PATH = 1024
+_MOST_VARIABLES = 1000
+_MOST_ANNOTATIONS = 200
 _MOST_REPLICAS = 1000
 _LAST_PORT = 65535
 _LARGEST_CONFIG_BYTES = 1_000_000  # a ConfigMap may hold 1 MiB
@@ -35,96 +39,16 @@ _PLAIN_RESOURCES = frozenset({"cpu", "memory", "ephemeral-storage"})
 _OWN_ANNOTATIONS = frozenset({names.ANNOTATION_PROBE_PATH, names.ANNOTATION_PROBE_PORT})
 
 
-class _Problems:
-    """Collects sentences; every reader below returns something usable, so that all problems are found at once."""
-
-    def __init__(self) -> None:
-        self.found: list[str] = []
-
-    def add(self, where: str, message: str) -> None:
-        self.found.append(f"{where}: {message}")
-
-    def keys(self, value: Mapping[str, Any], known: frozenset[str], where: str = "") -> None:
-        for key in sorted(map(str, value.keys())):
-            if key not in known:
-                self.add(f"{where}.{key}" if where else key, f"unknown field (known: {', '.join(sorted(known))})")
-
-    def mapping(self, value: Any, where: str) -> Mapping[str, Any]:
-        if value is None:
-            return {}
-        if isinstance(value, Mapping):
-            return value
-        self.add(where, f"must be an object, not {_type_name(value)}")
-        return {}
-
-    def sequence(self, value: Any, where: str) -> list[Any]:
-        if value is None:
-            return []
-        if isinstance(value, list):
-            return value
-        self.add(where, f"must be a list, not {_type_name(value)}")
-        return []
-
-    def text(self, value: Any, where: str, pattern: re.Pattern[str] | None = None, *, required: bool = True) -> str:
-        if value is None or value == "":
-            if required:
-                self.add(where, "is required")
-            return ""
-        if not isinstance(value, str):
-            self.add(where, f"must be a string, not {_type_name(value)}")
-            return ""
-        if pattern is not None and pattern.fullmatch(value) is None:
-            self.add(where, f"{_shown(value)} does not match {pattern.pattern}")
-            return ""
-        if not _encodable(value):
-            self.add(where, "holds characters that UTF-8 cannot carry")
-            return ""
-        return value
-
-    def integer(self, value: Any, where: str, lowest: int, highest: int, default: int) -> int:
-        if value is None:
-            return default
-        if isinstance(value, bool) or not isinstance(value, int):
-            self.add(where, f"must be a whole number, not {_type_name(value)}")
-            return default
-        if not lowest <= value <= highest:
-            self.add(where, f"must be {lowest} to {highest}, is {value}")
-            return default
-        return value
-
-    def texts(
-        self, value: Any, where: str, check_key: Callable[[str], str | None], largest_bytes: int
-    ) -> dict[str, str]:
-        checked: dict[str, str] = {}
-        for key, item in self.mapping(value, where).items():
-            place = f"{where}[{key}]"
-            complaint = check_key(key) if isinstance(key, str) else "keys must be strings"
-            if complaint:
-                self.add(place, complaint)
-            elif not isinstance(item, str):
-                self.add(place, f"must be a string, not {_type_name(item)}; quote it")
-            elif "\0" in item or not _encodable(item):
-                self.add(place, "holds characters that an environment or a file cannot carry")
-            else:
-                checked[key] = item
-        size = sum(len(k.encode()) + len(v.encode()) for k, v in checked.items())
-        if size > largest_bytes:
-            self.add(where, f"is {size} bytes, more than the {largest_bytes} that fit")
-        return dict(sorted(checked.items()))
-
-
 def normalize(spec: Any) -> Graph | Refusal:
     """Check an APIGraph spec and fill in its defaults.
 
     Components are sorted by package name and routes by path, so the order in the spec does not matter.
     """
-    problems = _Problems()
+    problems = Problems()
     if not isinstance(spec, Mapping):
-        return Refusal((f"spec: must be an object, not {_type_name(spec)}",))
+        return Refusal((f"spec: must be an object, not {type_name(spec)}",))
     problems.keys(spec, frozenset({"environmentId", "buildId", "rootPackage", "components", "ingress"}))
     environment_id = problems.text(spec.get("environmentId"), "environmentId")
-    if len(environment_id) > LONGEST_ENVIRONMENT_ID:
-        problems.add("environmentId", f"is longer than {LONGEST_ENVIRONMENT_ID} characters")
     build_id = problems.text(spec.get("buildId"), "buildId")
     root_package = problems.text(spec.get("rootPackage"), "rootPackage")
     if spec.get("components") is None:
@@ -158,7 +82,7 @@ def _components(entries: list[Any]) -> tuple[tuple[Component, ...], tuple[Refuse
     components: list[Component] = []
     refused: dict[str, RefusedComponent] = {}
     for entry in entries:
-        problems = _Problems()
+        problems = Problems()
         component = _component(entry, problems)
         if package_names[component.package_name] > 1:
             problems.add("packageName", f"stands in the graph {package_names[component.package_name]} times")
@@ -181,7 +105,7 @@ def _components(entries: list[Any]) -> tuple[tuple[Component, ...], tuple[Refuse
     )
 
 
-def _component(entry: Mapping[str, Any], problems: _Problems) -> Component:
+def _component(entry: Mapping[str, Any], problems: Problems) -> Component:
     package_name = str(entry["packageName"])
     problems.keys(entry, frozenset({"packageName", "packageVersion", "kind", "artifactHash", "runtime"}))
     problems.text(package_name, "packageName", _PACKAGE_NAME)
@@ -190,7 +114,11 @@ def _component(entry: Mapping[str, Any], problems: _Problems) -> Component:
     problems.keys(runtime, known, "runtime")
     requests, limits = _resources(runtime.get("resources"), problems)
     annotations = problems.texts(
-        runtime.get("annotations"), "runtime.annotations", _annotation_complaint, _LARGEST_ANNOTATIONS_BYTES
+        runtime.get("annotations"),
+        "runtime.annotations",
+        _annotation_complaint,
+        most=_MOST_ANNOTATIONS,
+        largest_bytes=_LARGEST_ANNOTATIONS_BYTES,
     )
     probe_path, probe_port = _probe(annotations, problems)
     return Component(
@@ -199,10 +127,17 @@ def _component(entry: Mapping[str, Any], problems: _Problems) -> Component:
         artifact_hash=problems.text(entry.get("artifactHash"), "artifactHash"),
         name=names.component_name(package_name),
         kind=problems.text(entry.get("kind"), "kind", _LABEL_VALUE, required=False),
-        image=problems.text(runtime.get("image"), "runtime.image", _IMAGE, required=False) or None,
+        image=problems.text(runtime.get("image"), "runtime.image", _IMAGE, required=False, longest=_LONGEST_IMAGE)
+        or None,
         replicas=problems.integer(runtime.get("replicas"), "runtime.replicas", 0, _MOST_REPLICAS, DEFAULT_REPLICAS),
         port=problems.integer(runtime.get("port"), "runtime.port", 1, _LAST_PORT, DEFAULT_PORT),
-        env=problems.texts(runtime.get("env"), "runtime.env", _config_key_complaint, _LARGEST_CONFIG_BYTES),
+        env=problems.texts(
+            runtime.get("env"),
+            "runtime.env",
+            _config_key_complaint,
+            most=_MOST_VARIABLES,
+            largest_bytes=_LARGEST_CONFIG_BYTES,
+        ),
         requests=requests,
         limits=limits,
         annotations={k: v for k, v in annotations.items() if k not in _OWN_ANNOTATIONS},
@@ -211,7 +146,7 @@ def _component(entry: Mapping[str, Any], problems: _Problems) -> Component:
     )
 
 
-def _resources(value: Any, problems: _Problems) -> tuple[dict[str, str], dict[str, str]]:
+def _resources(value: Any, problems: Problems) -> tuple[dict[str, str], dict[str, str]]:
     resources = problems.mapping(value, "runtime.resources")
     problems.keys(resources, frozenset({"requests", "limits"}), "runtime.resources")
     checked: dict[str, dict[str, str]] = {"requests": {}, "limits": {}}
@@ -222,8 +157,9 @@ def _resources(value: Any, problems: _Problems) -> tuple[dict[str, str], dict[st
             if name not in _PLAIN_RESOURCES and not (_QUALIFIED_NAME.fullmatch(str(name)) and "/" in str(name)):
                 problems.add(place, f"unknown resource (known: {', '.join(sorted(_PLAIN_RESOURCES))}, domain/name)")
                 continue
-            if isinstance(amount, bool) or not isinstance(amount, str | int | float):
-                problems.add(place, f"must be a quantity, not {_type_name(amount)}")
+            if isinstance(amount, bool) or not isinstance(amount, str | int):
+                told = f"the number {amount}; quote it" if isinstance(amount, float) else type_name(amount)
+                problems.add(place, f"must be a quantity, not {told}")
                 continue
             try:
                 parse_quantity(str(amount))
@@ -238,16 +174,16 @@ def _resources(value: Any, problems: _Problems) -> tuple[dict[str, str], dict[st
     return checked["requests"], checked["limits"]
 
 
-def _probe(annotations: Mapping[str, str], problems: _Problems) -> tuple[str | None, int | None]:
+def _probe(annotations: Mapping[str, str], problems: Problems) -> tuple[str | None, int | None]:
     path, port = annotations.get(names.ANNOTATION_PROBE_PATH), annotations.get(names.ANNOTATION_PROBE_PORT)
     if path is not None and _URL_PATH.fullmatch(path) is None:
-        problems.add(f"runtime.annotations[{names.ANNOTATION_PROBE_PATH}]", f"{_shown(path)} is not a URL path")
+        problems.add(f"runtime.annotations[{names.ANNOTATION_PROBE_PATH}]", f"{shown(path)} is not a URL path")
     if port is None:
         return path, None
     if path is None:
         problems.add(f"runtime.annotations[{names.ANNOTATION_PROBE_PORT}]", "has no effect without a probe path")
     if re.fullmatch(r"[1-9][0-9]{0,4}", port) is None or int(port) > _LAST_PORT:
-        problems.add(f"runtime.annotations[{names.ANNOTATION_PROBE_PORT}]", f"{_shown(port)} is not a port")
+        problems.add(f"runtime.annotations[{names.ANNOTATION_PROBE_PORT}]", f"{shown(port)} is not a port")
         return path, None
     return path, int(port)
 
@@ -273,14 +209,14 @@ def _config_key_complaint(key: str) -> str | None:
 
 
 def _ingress(value: Any, known: set[str]) -> tuple[str | None, tuple[Route, ...], tuple[str, ...]]:
-    problems = _Problems()
+    problems = Problems()
     ingress = problems.mapping(value, "ingress")
     problems.keys(ingress, frozenset({"host", "routes"}), "ingress")
     host = problems.text(ingress.get("host"), "ingress.host", _DNS_NAME, required=False) or None
     routes: dict[str, Route] = {}
     ambiguous: set[str] = set()
     for index, entry in enumerate(problems.sequence(ingress.get("routes"), "ingress.routes")):
-        own = _Problems()
+        own = Problems()
         route = _route(entry, f"ingress.routes[{index}]", known, own)
         problems.found += own.found
         if own.found:
@@ -294,39 +230,18 @@ def _ingress(value: Any, known: set[str]) -> tuple[str | None, tuple[Route, ...]
     return host, tuple(routes[path] for path in sorted(routes)), tuple(problems.found)
 
 
-def _route(entry: Any, where: str, known: set[str], problems: _Problems) -> Route:
+def _route(entry: Any, where: str, known: set[str], problems: Problems) -> Route:
     route = problems.mapping(entry, where)
     problems.keys(route, frozenset({"path", "targetComponent", "targetPort"}), where)
-    path = problems.text(route.get("path"), f"{where}.path", _URL_PATH)
+    path = problems.text(route.get("path"), f"{where}.path", _URL_PATH, longest=_LONGEST_PATH)
     if "//" in path or any(segment in {".", ".."} for segment in path.split("/")):
-        problems.add(f"{where}.path", f"{_shown(path)} holds an empty or relative segment")
+        problems.add(f"{where}.path", f"{shown(path)} holds an empty or relative segment")
     target = problems.text(route.get("targetComponent"), f"{where}.targetComponent")
     if target and target not in known:
-        problems.add(f"{where}.targetComponent", f"{_shown(target)} is not a component of this graph")
+        problems.add(f"{where}.targetComponent", f"{shown(target)} is not a component of this graph")
     port = route.get("targetPort")
     return Route(
         path=path.rstrip("/") or "/",
         target=target,
         port=None if port is None else problems.integer(port, f"{where}.targetPort", 1, _LAST_PORT, DEFAULT_PORT),
     )
-
-
-def _type_name(value: Any) -> str:
-    if value is None:
-        return "null"
-    for types, name in (((bool,), "boolean"), ((int, float), "number"), ((str,), "string"), ((list,), "list")):
-        if isinstance(value, types):
-            return name
-    return "object"
-
-
-def _shown(value: str) -> str:
-    return repr(value if len(value) <= 80 else value[:77] + "...")  # noqa: PLR2004 - a line's worth
-
-
-def _encodable(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

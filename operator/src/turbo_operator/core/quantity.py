@@ -7,7 +7,8 @@ import re
 from decimal import Decimal
 
 _QUANTITY = re.compile(
-    r"(?P<number>\+?(?:\d+\.?\d*|\.\d+))(?P<suffix>Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?\d{1,3})?"
+    r"(?P<number>\+?(?:\d+\.?\d*|\.\d+))(?P<suffix>Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?\d{1,3})?",
+    re.ASCII,
 )
 _SUFFIXES = {
     "n": Decimal("1e-9"),
