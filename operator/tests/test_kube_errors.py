@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fake_apiserver import fake_apiserver
 
+from turbo_operator import metrics
 from turbo_operator.graphs import GraphChange, GraphWriteError
 from turbo_operator.kube.client import ApiError, KubeClient
 from turbo_operator.kube.graphs import EventRecorder, KubernetesGraphs
@@ -54,17 +55,36 @@ def test_a_graph_that_is_too_large_is_refused_for_good(error: ApiError) -> None:
     assert (result.outcome, result.http_status) == ("failed", 413)
 
 
-def test_events_go_on_after_an_unforeseen_error() -> None:
-    """Whatever happens to one Event, the next one is posted."""
-    client, stopping = Client(ValueError("unforeseen")), threading.Event()
+def _counted() -> dict[str, float]:
+    """Events so far, by what became of them."""
+    return {outcome: metrics.EVENTS.labels(outcome=outcome)._value.get() for outcome in ("posted", "failed", "dropped")}
+
+
+_GRAPH = {"metadata": {"name": "env-1", "uid": "u"}}
+
+
+def test_events_go_on_after_an_error_and_are_counted() -> None:
+    """Whatever happens to one Event, the next one is posted; a metric tells how many were not."""
+    before = _counted()
+    client, stopping = Client(ValueError("unforeseen"), ApiError(403, "Forbidden", "no")), threading.Event()
     recorder = EventRecorder(client, stopping)  # type: ignore[arg-type]
     recorder.start()
-    graph = {"metadata": {"name": "env-1", "uid": "u"}}
-    for reason in ("First", "Second"):
-        recorder.tell(graph, "Normal", reason, "", 0.0)
+    for reason in ("First", "Second", "Third"):
+        recorder.tell(_GRAPH, "Normal", reason, "", 0.0)
         assert client.sent.get(timeout=10)[2]["reason"] == reason
     stopping.set()
     recorder.join(10)
+    assert not recorder.is_alive()
+    assert _counted() == {**before, "posted": before["posted"] + 1, "failed": before["failed"] + 2}
+
+
+def test_events_without_room_are_counted() -> None:
+    """A queue that is full, for the API server is away, loses Events and says how many."""
+    before = _counted()
+    recorder = EventRecorder(Client(), threading.Event())  # type: ignore[arg-type]
+    for _ in range(502):
+        recorder.tell(_GRAPH, "Normal", "Applied", "", 0.0)
+    assert _counted() == {**before, "dropped": before["dropped"] + 2}
 
 
 @pytest.mark.parametrize(

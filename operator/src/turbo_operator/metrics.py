@@ -11,4 +11,6 @@ LISTS = Counter("turbo_operator_lists", "Complete lists taken in", ["kind"])
 WATCH_ERRORS = Counter("turbo_operator_watch_errors", "Errors of list and watch", ["kind"])
 BUILDER_POLLS = Counter("turbo_operator_builder_polls", "Polls of the builder", ["result"])
 STATUS_WRITES = Counter("turbo_operator_status_writes", "Writes of an APIGraph's status", ["outcome"])
+EVENTS = Counter("turbo_operator_events", "Kubernetes Events by what became of them", ["outcome"])
+"""Outcomes: posted, failed, and dropped for want of room in the queue."""
 GRAPHS = Gauge("turbo_operator_graphs", "APIGraphs by phase", ["phase"])

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from turbo_operator import metrics
 from turbo_operator.applier import Result
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object
@@ -151,6 +152,7 @@ class EventRecorder(threading.Thread):
         try:
             self._queue.put_nowait((graph, kind, reason, message, at))
         except queue.Full:
+            metrics.EVENTS.labels(outcome="dropped").inc()
             log.warning("event dropped: %s %s", reason, message)
 
     def run(self) -> None:
@@ -160,14 +162,17 @@ class EventRecorder(threading.Thread):
                 graph, kind, reason, message, at = self._queue.get(timeout=0.5)
             except queue.Empty:
                 continue
+            outcome = "failed"
             try:
                 self._client.request(
                     "POST", self._client.path("Event"), body=self._event(graph, kind, reason, message, at)
                 )
+                outcome = "posted"
             except (ApiError, Unreachable) as error:
                 log.warning("event not posted: %s", error, extra={"reason": reason})
             except Exception:
                 log.exception("event not posted", extra={"reason": reason})
+            metrics.EVENTS.labels(outcome=outcome).inc()
 
     def _event(self, graph: Object, kind: str, reason: str, message: str, at: float) -> dict[str, Any]:
         metadata = graph["metadata"]
