@@ -286,6 +286,19 @@ def settled(operator: OperatorProcess, environment_id: str = "env-1", phase: str
     wait(f"{environment_id} to be {phase}", lambda: operator.phase(environment_id) == phase)
 
 
+def later(sandbox: Sandbox, operator: OperatorProcess) -> None:
+    """Have another graph carried out from its objects to its status: what was still to be done before it is done."""
+    component = {
+        "packageName": "later",
+        "packageVersion": "1.0.0",
+        "artifactHash": "sha256:later",
+        "runtime": {"replicas": 0},
+    }
+    sandbox.apply({"environmentId": "later", "buildId": "later", "rootPackage": "later", "components": [component]})
+    settled(operator, "later")
+    wait("the status of the later graph", lambda: sandbox.written_phase("later") == "Running")
+
+
 def built(operator: OperatorProcess, build_id: str, timeout_s: float = 60.0, phase: str = "Running") -> None:
     """Wait until the status of env-1 says a phase of a build."""
     _wait_for_status(operator, (build_id, phase), timeout_s, lambda status: status.get("phase"))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fake_builder import Builder, fake_builder
 from harness import Harness, RecordingApplier, upsert
+from sandbox import wait
 from specs import component, spec
 
 from turbo_operator.applier import Result
@@ -435,13 +436,10 @@ def test_the_thread_goes_on_through_failures(builder: Builder, harness: Harness)
     stopping = threading.Event()
     sync = BuilderSync(builder.url, 5.0, harness.graphs, harness.writes, harness.actions, stopping, tell=harness._tell)
     sync.start()
-    time.sleep(0.3)
+    wait("a poll that fails", lambda: builder.requests)
     builder.say(ONE)
-    deadline = time.monotonic() + 10
-    while not _environments(harness) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait("the graph", lambda: _environments(harness) == {"env-1"})
     stopping.set()
-    assert _environments(harness) == {"env-1"}
 
 
 def test_prunable_ignores_other_sources_and_graphs_on_their_way_out() -> None:

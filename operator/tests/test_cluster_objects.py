@@ -1,7 +1,6 @@
 """Whose an object is: what is made, taken over, left alone and removed, with the API server's own rules."""
 
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -9,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sandbox import GC_S, OperatorProcess, Sandbox, built, settled, wait
+from sandbox import GC_S, OperatorProcess, Sandbox, built, later, settled, wait
 from specs import idle, spec
 
 from turbo_operator.core import names
@@ -30,7 +29,7 @@ def test_r14_a_foreign_object_is_never_touched(sandbox: Sandbox) -> None:
     with sandbox.operator() as operator:
         sandbox.apply(spec(idle()))
         settled(operator, phase="Degraded")
-        time.sleep(1)
+        later(sandbox, operator)
         assert (sandbox.get("Service", "svc-users") or {})["metadata"]["resourceVersion"] == version
         row = operator.get("/v1/status/env-1")["componentStatuses"][0]
         assert row["phase"] == "Conflict"

@@ -453,12 +453,15 @@ def test_an_unknown_outcome_that_a_later_write_overtook_is_past(harness: Harness
 def test_a_write_that_breaks_leaves_no_other_one_running(harness: Harness, applier: RecordingApplier) -> None:
     """A reconcile that fails ends after all of its writes have ended, so that the next one is alone."""
     running: set[str] = set()
+    broken = threading.Event()
 
     def fault(action: Action) -> None:
         if action.component == "a":
+            broken.set()
             raise RuntimeError("unforeseen")
         running.add(action.component)
-        time.sleep(0.3)
+        assert broken.wait(30)
+        time.sleep(0.3)  # in which a reconcile that waits for nobody ends
         running.remove(action.component)
 
     applier.fault = fault

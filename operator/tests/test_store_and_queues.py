@@ -1,7 +1,6 @@
 """The cache and the queues: nothing is lost, nothing old comes back, nobody waits for a large neighbour."""
 
 import threading
-import time
 from functools import partial
 from typing import Any
 
@@ -170,16 +169,17 @@ def test_r26_a_large_graph_does_not_keep_a_small_one_waiting() -> None:
 def test_r23_a_stopped_pool_finishes_what_runs_and_cancels_the_rest() -> None:
     """Writes in flight end; writes not begun are given up at once."""
     pool = FairPool(1, "t")
-    begun, ended = threading.Event(), []
+    begun, cancelled, ended = threading.Event(), threading.Event(), []
 
     def slow() -> None:
         begun.set()
-        time.sleep(0.3)
+        cancelled.wait(30)  # by the stop, which this outlasts
         ended.append(1)
 
     running = pool.submit("g", slow)
     waiting = pool.submit("g", lambda: ended.append(2))
-    begun.wait(5)
+    waiting.add_done_callback(lambda _: cancelled.set())
+    assert begun.wait(30)
     assert pool.stop(5)
     assert running.done()
     assert waiting.cancelled()
