@@ -101,6 +101,16 @@ def test_a_port_that_only_a_route_to_another_names_is_not_opened() -> None:
     assert [ports(graph, each) for each in graph.components] == [(8080,), (8080, 99)]
 
 
+def test_pods_are_reached_at_their_own_port_by_its_name_and_at_a_routes_port_by_its_number() -> None:
+    """A change of port leaves running pods reachable, and a port that a graph newly names needs no new pods."""
+    routes = [{"path": "/", "targetComponent": "users", "targetPort": 65535}]
+    graph = graph_of(spec(component(port=3000), ingress={"routes": routes}))
+    _, service, deployment = desired(graph, OWNER, OPTIONS)
+    assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http", 65535]
+    opened = deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
+    assert {port["name"]: port["containerPort"] for port in opened} == {"http": 3000, "http-65535": 65535}
+
+
 def test_a_component_that_says_nothing_gets_nothing_more() -> None:
     """Without environment, resources, probes or kind the objects have no such keys, and port 8080 is the only one."""
     bare = {"packageName": "users", "packageVersion": "1", "artifactHash": "sha256:aa"}

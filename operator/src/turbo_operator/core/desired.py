@@ -9,6 +9,8 @@ from turbo_operator.core.canonical import digest
 from turbo_operator.core.graph import Component, Graph
 
 DEFAULT_IMAGE = "registry.k8s.io/pause:3.9"
+_OWN_PORT = "http"
+"""Name of the port a component listens on, in its Service and in its pods."""
 _PROGRESS_DEADLINE_S = 120
 """After that long without progress the Deployment itself says so, and the component's status with it."""
 
@@ -109,7 +111,14 @@ def _objects(graph: Graph, component: Component, owner: Owner, options: Options)
             "type": "ClusterIP",
             "selector": selector,
             "ports": [
-                {"name": _port_name(listening, port), "port": port, "targetPort": port, "protocol": "TCP"}
+                {
+                    "name": _port_name(listening, port),
+                    "port": port,
+                    # Its own port by name: while pods of an earlier port run on, each is reached at the one it has.
+                    # A route's port is a number that the graph gives, and open in those pods, too, if anywhere.
+                    "targetPort": _OWN_PORT if port == listening[0] else port,
+                    "protocol": "TCP",
+                }
                 for port in listening
             ],
         },
@@ -176,4 +185,4 @@ def _pod_spec(component: Component, listening: tuple[int, ...], options: Options
 
 
 def _port_name(listening: tuple[int, ...], port: int) -> str:
-    return "http" if port == listening[0] else f"http-{port}"
+    return _OWN_PORT if port == listening[0] else f"http-{port}"
