@@ -351,7 +351,10 @@ def test_an_invalid_component_is_told_and_the_rest_runs(client: httpx.Client) ->
 
     wait("the good one", lambda: phases() == {"good": "Running", "bad": "Refused"})
     assert client.get("/v1/status/env-1").json()["phase"] == "Degraded"
-    assert [a["resource_name"] for a in reply["actions"] if a["action"] == "Refuse"] == ["bad"]
+    refused = [
+        (a["resource_kind"], a["resource_name"], a["reason"]) for a in reply["actions"] if a["action"] == "Refuse"
+    ]
+    assert [(kind, name, reason.partition(": ")[0]) for kind, name, reason in refused] == [("APIGraph", "env-1", "bad")]
 
 
 def test_r22_health_and_readiness(client: httpx.Client, operator: Operator) -> None:

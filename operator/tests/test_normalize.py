@@ -219,7 +219,7 @@ def test_r12_an_invalid_component_is_refused_and_the_others_proceed(bad: dict[st
     converge(applier, spec(component(package.lower().replace(" ", "-")), component("other")))
     before = {key: obj for key, obj in applier.objects.items() if "other" not in key[1]}
     actions = converge(applier, spec(bad, component("other", version="2.0.0")))
-    assert [(a.name, a.reason) for a in actions if a.verb == "Refuse"] == [(package, reason)]
+    assert [(a.name, a.reason) for a in actions if a.verb == "Refuse"] == [("env-1", f"{package}: {reason}")]
     annotations = applier.objects["Deployment", "deploy-other"]["metadata"]["annotations"]
     assert annotations[names.ANNOTATION_PACKAGE_VERSION] == "2.0.0"
     if package == "users":

@@ -166,6 +166,16 @@ def test_objects_of_an_earlier_graph_of_the_same_name_are_adopted() -> None:
     assert converge(applier, spec(component()), Owner("env-1", "uid-new")) == ()
 
 
+def test_an_object_whose_owner_was_taken_away_is_not_called_an_earlier_graphs() -> None:
+    """Without an owner nobody can tell whose it was: the reason says what is seen, and the graph owns it again."""
+    applier = NoopApplier()
+    converge(applier, spec(component()))
+    del applier.objects["Deployment", "deploy-users"]["metadata"]["ownerReferences"]
+    (action,) = converge(applier, spec(component()))
+    assert (action.verb, action.name, action.reason) == ("Update", "deploy-users", "taken back: no APIGraph owned it")
+    assert action.fields == ("metadata.ownerReferences",)
+
+
 def test_an_object_stripped_of_labels_and_owner_is_still_known_by_who_applied_it() -> None:
     """What the operator applied and nobody claims is taken back; the same object of somebody else is not."""
     applier = NoopApplier()
@@ -305,7 +315,7 @@ def test_an_action_says_what_is_written_and_why() -> None:
     observed = {("Service", "svc-users"): {"kind": "Service", "metadata": {"name": "svc-users", "uid": "s1"}}}
     observed["Deployment", "deploy-users"] = drifted
     reason = "runtime.replicas: must be 0 to 1000, is -1"
-    refused = Action("Refuse", "APIGraph", "sick", "sick", reason)
+    refused = Action("Refuse", "APIGraph", "env-1", "sick", f"sick: {reason}")
     held = "exists and belongs to nobody known to turbo-engine-operator"
     conflict = Action("Conflict", "Service", "svc-users", "users", held)
     change = ("spec.replicas",)

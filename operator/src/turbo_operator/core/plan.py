@@ -17,8 +17,8 @@ Verb = Literal["Create", "Update", "Delete", "Conflict", "Refuse"]
 class Action:
     """One write, or one that will not be made.
 
-    Conflict: the name is taken by an object that is not ours. Refuse: the component (then `kind` is APIGraph and
-    `name` the package) cannot be used.
+    Conflict: the name is taken by an object that is not ours. Refuse: the APIGraph of `kind` and `name` holds a
+    component or another part that cannot be used, which the reason names.
 
     Attributes:
         fields: Paths of the fields an Update changes.
@@ -62,7 +62,7 @@ def plan(
         owner: The APIGraph object, as it is now.
     """
     refusals = [
-        Action("Refuse", names.GRAPH_KIND, refused.package_name, refused.name, refused.message)
+        Action("Refuse", names.GRAPH_KIND, owner.name, refused.name, f"{refused.package_name}: {refused.message}")
         for refused in graph.refused
     ]
     changes: list[Action] = []
@@ -100,8 +100,14 @@ def _change(wanted: Object, present: Object | None, owner: Owner) -> Action | No
     uid = present["metadata"]["uid"]
     if why := _replacement(wanted, present, fields):
         return Action("Delete", kind, name, component, f"replaced: {why}", fields, uid=uid)
-    reason = "differs from the graph" if owner_uid(present) == owner.uid else "adopted from an earlier graph"
-    return Action("Update", kind, name, component, reason, fields, body=wanted, uid=uid)
+    return Action("Update", kind, name, component, _why(present, owner), fields, body=wanted, uid=uid)
+
+
+def _why(present: Object, owner: Owner) -> str:
+    holder = owner_uid(present)
+    if holder is None:  # its graph was deleted with --cascade=orphan, or somebody took the reference away: both alike
+        return "taken back: no APIGraph owned it"
+    return "differs from the graph" if holder == owner.uid else "adopted from an earlier graph"
 
 
 def owner_uid(obj: Mapping[str, Any]) -> str | None:
