@@ -36,10 +36,14 @@ def test_r12_arbitrary_components_never_crash(good: list[Any], odd: list[Any], d
 
 
 _PATH, _PORT = names.ANNOTATION_PROBE_PATH, names.ANNOTATION_PROBE_PORT
+_URL_PATH = "a URL path: '/', then letters, digits, '/' and any of . _ ~ ! $ & ' ( ) * + , ; = : @ % -"
 _BAD: dict[str, tuple[dict[str, Any], str]] = {
     "package name": (
         component("BAD NAME"),
-        "packageName: 'BAD NAME' does not match (@[a-z0-9-]+/)?[a-z0-9][a-z0-9._/-]{0,127}",
+        (
+            "packageName: 'BAD NAME' is not a package name: lower-case letters, digits, '.', '_', '/' and '-', "
+            "at most 128, the first a letter or digit; a scope such as @acme/ may stand before it"
+        ),
     ),
     "version missing": ({**component(), "packageVersion": ""}, "packageVersion: is required"),
     "version no text": ({**component(), "packageVersion": 1.0}, "packageVersion: must be a string, not number"),
@@ -50,7 +54,10 @@ _BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "kind no label": (
         {**component(), "kind": "no spaces please"},
-        "kind: 'no spaces please' does not match [A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?",
+        (
+            "kind: 'no spaces please' is not a label value: letters, digits, '.', '_' and '-', "
+            "at most 63, the first and the last a letter or digit"
+        ),
     ),
     "unknown field of a component": (
         {**component(), "colour": "red"},
@@ -65,7 +72,13 @@ _BAD: dict[str, tuple[dict[str, Any], str]] = {
             "runtime.flavour: unknown field (known: annotations, env, image, port, replicas, resources)"
         ),
     ),
-    "image": (component(image="a b"), "runtime.image: 'a b' does not match [A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}"),
+    "image": (
+        component(image="a b"),
+        (
+            "runtime.image: 'a b' is not an image reference: letters, digits, '.', '_', ':', '/', '@' and '-', "
+            "at most 512, the first a letter or digit"
+        ),
+    ),
     "replicas too few": (component(replicas=-1), "runtime.replicas: must be 0 to 1000, is -1"),
     "replicas too many": (component(replicas=1001), "runtime.replicas: must be 0 to 1000, is 1001"),
     "replicas boolean": (component(replicas=True), "runtime.replicas: must be a whole number, not boolean"),
@@ -118,7 +131,7 @@ _BAD: dict[str, tuple[dict[str, Any], str]] = {
         (
             "runtime.resources.requests[/x]: unknown resource (known: cpu, ephemeral-storage, memory, domain/name); "
             "runtime.resources.requests[a.b/c]: must be a quantity, not list; "
-            "runtime.resources.requests[cpu]: 'lots' is not a quantity such as 100m, 0.5 or 64Mi; "
+            "runtime.resources.requests[cpu]: 'lots' is not a quantity of 0 or more, such as 100m, 0.5 or 64Mi; "
             "runtime.resources.requests[gpu]: unknown resource (known: cpu, ephemeral-storage, memory, domain/name); "
             "runtime.resources.requests[memory]: must be a quantity, not boolean"
         ),
@@ -129,7 +142,7 @@ _BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "digits that are not ASCII": (
         component(resources={"limits": {"cpu": "\u0661m"}}),
-        "runtime.resources.limits[cpu]: '\u0661m' is not a quantity such as 100m, 0.5 or 64Mi",
+        "runtime.resources.limits[cpu]: '\u0661m' is not a quantity of 0 or more, such as 100m, 0.5 or 64Mi",
     ),
     "version too long": ({**component(), "packageVersion": "1" * 254}, "packageVersion: is longer than 253 characters"),
     "hash too long": ({**component(), "artifactHash": "1" * 254}, "artifactHash: is longer than 253 characters"),
@@ -182,15 +195,15 @@ _BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "probe path": (
         component(annotations={_PATH: "no-slash"}),
-        f"runtime.annotations[{_PATH}]: 'no-slash' is not a URL path",
+        f"runtime.annotations[{_PATH}]: 'no-slash' is not {_URL_PATH}",
     ),
     "probe path that fills a line": (
         component(annotations={_PATH: "x" * 80}),
-        f"runtime.annotations[{_PATH}]: '{'x' * 80}' is not a URL path",
+        f"runtime.annotations[{_PATH}]: '{'x' * 80}' is not {_URL_PATH}",
     ),
     "probe path longer than a line": (
         component(annotations={_PATH: "x" * 81}),
-        f"runtime.annotations[{_PATH}]: '{'x' * 77}...' is not a URL path",
+        f"runtime.annotations[{_PATH}]: '{'x' * 77}...' is not {_URL_PATH}",
     ),
     "probe port alone": (
         component(annotations={_PORT: "80"}),
@@ -415,6 +428,13 @@ _INGRESSES: dict[str, tuple[Any, str]] = {
     "no object": ([], "ingress: must be an object, not list"),
     "unknown field": ({"hosts": []}, "ingress.hosts: unknown field (known: host, routes)"),
     "host no text": ({"host": 1}, "ingress.host: must be a string, not number"),
+    "host no name": (
+        {"host": "not a host!"},
+        (
+            "ingress.host: 'not a host!' is not a DNS name: lower-case letters, digits and '-' between dots, "
+            "at most 63 from dot to dot and 253 in all"
+        ),
+    ),
     "routes no list": ({"routes": {}}, "ingress.routes: must be a list, not object"),
 }
 _ROUTES: dict[str, tuple[Any, str]] = {
@@ -431,7 +451,7 @@ _ROUTES: dict[str, tuple[Any, str]] = {
     ),
     "path": (
         {"path": "x", "targetComponent": "users"},
-        "ingress.routes[1].path: 'x' does not match /[A-Za-z0-9._~!$&'()*+,;=:@%/-]*",
+        f"ingress.routes[1].path: 'x' is not {_URL_PATH}",
     ),
     "empty segment": (
         {"path": "/a//b", "targetComponent": "users"},

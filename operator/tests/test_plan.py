@@ -305,6 +305,10 @@ def test_r08_an_object_on_its_way_out_is_waited_for() -> None:
     assert converge(applier, value) == ()
 
 
+_DELETE_IT = ": once it is deleted, the component is made"
+_ONE_ONLY = ": a package runs in one environment of a namespace only; once it is gone there, it runs here"
+
+
 def test_an_action_says_what_is_written_and_why() -> None:
     """Create and Update carry the whole object, an Update its fields, Update and Delete the uid they are meant for."""
     graph = graph_of(spec(component(), component("sick", replicas=-1)))
@@ -316,7 +320,7 @@ def test_an_action_says_what_is_written_and_why() -> None:
     observed["Deployment", "deploy-users"] = drifted
     reason = "runtime.replicas: must be 0 to 1000, is -1"
     refused = Action("Refuse", "APIGraph", "env-1", "sick", f"sick: {reason}")
-    held = "exists and belongs to nobody known to turbo-engine-operator"
+    held = f"exists and belongs to nobody known to turbo-engine-operator{_DELETE_IT}"
     conflict = Action("Conflict", "Service", "svc-users", "users", held)
     change = ("spec.replicas",)
     update = Action(
@@ -364,15 +368,16 @@ def test_r13_a_replacement_names_the_field_that_cannot_be_changed() -> None:
 
 
 _HOLDERS = {
-    "ReplicaSet boss": {"ownerReferences": [{"kind": "Node", "name": "n"}, _BOSS], "labels": {**_OURS}},
-    "environment env-2": {"ownerReferences": None, "labels": {names.LABEL_ENVIRONMENT: "env-2"}},
-    "nobody known to turbo-engine-operator": {"labels": None},
+    f"ReplicaSet boss{_DELETE_IT}": {"ownerReferences": [{"kind": "Node", "name": "n"}, _BOSS], "labels": {**_OURS}},
+    f"APIGraph env-2{_ONE_ONLY}": {"ownerReferences": [_graph_owner(name="env-2", uid="uid-2")]},
+    f"environment env-2{_ONE_ONLY}": {"ownerReferences": None, "labels": {names.LABEL_ENVIRONMENT: "env-2"}},
+    f"nobody known to turbo-engine-operator{_DELETE_IT}": {"labels": None},
 }
 
 
 @pytest.mark.parametrize(("holder", "metadata"), _HOLDERS.items(), ids=_HOLDERS.keys())
-def test_r14_a_conflict_names_who_holds_the_name(holder: str, metadata: dict[str, Any]) -> None:
-    """The reason of a conflict is the controller, else the environment, of the object that is in the way."""
+def test_r14_a_conflict_names_who_holds_the_name_and_what_frees_it(holder: str, metadata: dict[str, Any]) -> None:
+    """The reason is the controller, else the environment, of the object that is in the way, and what to do about it."""
     graph = graph_of(spec(component()))
     wanted = desired(graph, OWNER, OPTIONS)[:1]
     expected = Action("Conflict", "ConfigMap", "cm-users", "users", f"exists and belongs to {holder}")

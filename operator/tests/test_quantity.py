@@ -56,6 +56,6 @@ def test_what_is_no_quantity_is_refused_by_its_name(text: str) -> None:
     """Text that Kubernetes would refuse is refused, and shown."""
     with pytest.raises(ValueError, match="quantity") as caught:
         parse_quantity(text)
-    assert str(caught.value) == f"{text!r} is not a quantity such as 100m, 0.5 or 64Mi"
+    assert str(caught.value) == f"{text!r} is not a quantity of 0 or more, such as 100m, 0.5 or 64Mi"
     assert not same_quantity(text, text)
     assert not same_quantity("1", text)

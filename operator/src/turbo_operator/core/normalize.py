@@ -13,6 +13,17 @@ from turbo_operator.core import names
 from turbo_operator.core.graph import Component, Graph, Refusal, RefusedComponent, Route
 from turbo_operator.core.problems import Problems, shown, type_name
 from turbo_operator.core.quantity import parse_quantity
+from turbo_operator.core.rules import (
+    DNS_NAME,
+    IMAGE,
+    LABEL_VALUE,
+    OWN_ANNOTATIONS,
+    PACKAGE_NAME,
+    QUALIFIED_NAME,
+    URL_PATH,
+    annotation_complaint,
+    config_key_complaint,
+)
 
 DEFAULT_PORT = 8080
 DEFAULT_REPLICAS = 1
@@ -25,18 +36,7 @@ _LAST_PORT = 65535
 _LARGEST_CONFIG_BYTES = 1_000_000  # a ConfigMap may hold 1 MiB
 _LARGEST_ANNOTATIONS_BYTES = 200_000  # all annotations of an object may hold 256 KiB
 
-_PACKAGE_NAME = re.compile(r"(@[a-z0-9-]+/)?[a-z0-9][a-z0-9._/-]{0,127}")
-_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}")
-_CONFIG_KEY = re.compile(r"[A-Za-z0-9._-]{1,253}")
-_DNS_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
-_QUALIFIED_NAME = re.compile(
-    r"(?:(?=[^/]{1,253}/)(?P<prefix>[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*)/)?"
-    r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
-)
-_URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 _PLAIN_RESOURCES = frozenset({"cpu", "memory", "ephemeral-storage"})
-_OWN_ANNOTATIONS = frozenset({names.ANNOTATION_PROBE_PATH, names.ANNOTATION_PROBE_PORT})
 
 
 def normalize(spec: Any) -> Graph | Refusal:
@@ -108,7 +108,7 @@ def _components(entries: list[Any]) -> tuple[tuple[Component, ...], tuple[Refuse
 def _component(entry: Mapping[str, Any], problems: Problems) -> Component:
     package_name = str(entry["packageName"])
     problems.keys(entry, frozenset({"packageName", "packageVersion", "kind", "artifactHash", "runtime"}))
-    problems.text(package_name, "packageName", _PACKAGE_NAME)
+    problems.text(package_name, "packageName", PACKAGE_NAME)
     runtime = problems.mapping(entry.get("runtime"), "runtime")
     known = frozenset({"image", "replicas", "port", "env", "resources", "annotations"})
     problems.keys(runtime, known, "runtime")
@@ -116,7 +116,7 @@ def _component(entry: Mapping[str, Any], problems: Problems) -> Component:
     annotations = problems.texts(
         runtime.get("annotations"),
         "runtime.annotations",
-        _annotation_complaint,
+        annotation_complaint,
         most=_MOST_ANNOTATIONS,
         largest_bytes=_LARGEST_ANNOTATIONS_BYTES,
     )
@@ -126,21 +126,21 @@ def _component(entry: Mapping[str, Any], problems: Problems) -> Component:
         package_version=problems.text(entry.get("packageVersion"), "packageVersion"),
         artifact_hash=problems.text(entry.get("artifactHash"), "artifactHash"),
         name=names.component_name(package_name),
-        kind=problems.text(entry.get("kind"), "kind", _LABEL_VALUE, required=False),
-        image=problems.text(runtime.get("image"), "runtime.image", _IMAGE, required=False, longest=_LONGEST_IMAGE)
+        kind=problems.text(entry.get("kind"), "kind", LABEL_VALUE, required=False),
+        image=problems.text(runtime.get("image"), "runtime.image", IMAGE, required=False, longest=_LONGEST_IMAGE)
         or None,
         replicas=problems.integer(runtime.get("replicas"), "runtime.replicas", 0, _MOST_REPLICAS, DEFAULT_REPLICAS),
         port=problems.integer(runtime.get("port"), "runtime.port", 1, _LAST_PORT, DEFAULT_PORT),
         env=problems.texts(
             runtime.get("env"),
             "runtime.env",
-            _config_key_complaint,
+            config_key_complaint,
             most=_MOST_VARIABLES,
             largest_bytes=_LARGEST_CONFIG_BYTES,
         ),
         requests=requests,
         limits=limits,
-        annotations={k: v for k, v in annotations.items() if k not in _OWN_ANNOTATIONS},
+        annotations={k: v for k, v in annotations.items() if k not in OWN_ANNOTATIONS},
         probe_path=probe_path,
         probe_port=probe_port,
     )
@@ -154,7 +154,7 @@ def _resources(value: Any, problems: Problems) -> tuple[dict[str, str], dict[str
         where = f"runtime.resources.{part}"
         for name, amount in sorted(problems.mapping(resources.get(part), where).items(), key=lambda item: str(item[0])):
             place = f"{where}[{name}]"
-            if name not in _PLAIN_RESOURCES and not (_QUALIFIED_NAME.fullmatch(str(name)) and "/" in str(name)):
+            if name not in _PLAIN_RESOURCES and not (QUALIFIED_NAME.fullmatch(str(name)) and "/" in str(name)):
                 problems.add(place, f"unknown resource (known: {', '.join(sorted(_PLAIN_RESOURCES))}, domain/name)")
                 continue
             if isinstance(amount, bool) or not isinstance(amount, str | int):
@@ -176,8 +176,8 @@ def _resources(value: Any, problems: Problems) -> tuple[dict[str, str], dict[str
 
 def _probe(annotations: Mapping[str, str], problems: Problems) -> tuple[str | None, int | None]:
     path, port = annotations.get(names.ANNOTATION_PROBE_PATH), annotations.get(names.ANNOTATION_PROBE_PORT)
-    if path is not None and _URL_PATH.fullmatch(path) is None:
-        problems.add(f"runtime.annotations[{names.ANNOTATION_PROBE_PATH}]", f"{shown(path)} is not a URL path")
+    if path is not None and not URL_PATH.allows(path):
+        problems.add(f"runtime.annotations[{names.ANNOTATION_PROBE_PATH}]", f"{shown(path)} is not {URL_PATH.words}")
     if port is None:
         return path, None
     if path is None:
@@ -188,31 +188,11 @@ def _probe(annotations: Mapping[str, str], problems: Problems) -> tuple[str | No
     return path, int(port)
 
 
-def _annotation_complaint(key: str) -> str | None:
-    match = _QUALIFIED_NAME.fullmatch(key)
-    if match is None:
-        return "is not a valid annotation key"
-    prefix = match["prefix"] or ""
-    if key in _OWN_ANNOTATIONS:
-        return None
-    if prefix == names.GROUP or prefix.endswith(f".{names.GROUP}"):
-        return f"is reserved (known: {', '.join(sorted(_OWN_ANNOTATIONS))})"
-    if prefix in {"kubernetes.io", "k8s.io"} or prefix.endswith((".kubernetes.io", ".k8s.io")):
-        return "is reserved for Kubernetes"
-    return None
-
-
-def _config_key_complaint(key: str) -> str | None:
-    if _CONFIG_KEY.fullmatch(key) is None or key == "." or key.startswith(".."):
-        return "is not a valid environment variable name for a ConfigMap (letters, digits, '-', '_' and '.')"
-    return None
-
-
 def _ingress(value: Any, known: set[str]) -> tuple[str | None, tuple[Route, ...], tuple[str, ...]]:
     problems = Problems()
     ingress = problems.mapping(value, "ingress")
     problems.keys(ingress, frozenset({"host", "routes"}), "ingress")
-    host = problems.text(ingress.get("host"), "ingress.host", _DNS_NAME, required=False) or None
+    host = problems.text(ingress.get("host"), "ingress.host", DNS_NAME, required=False) or None
     routes: dict[str, Route] = {}
     ambiguous: set[str] = set()
     for index, entry in enumerate(problems.sequence(ingress.get("routes"), "ingress.routes")):
@@ -233,7 +213,7 @@ def _ingress(value: Any, known: set[str]) -> tuple[str | None, tuple[Route, ...]
 def _route(entry: Any, where: str, known: set[str], problems: Problems) -> Route:
     route = problems.mapping(entry, where)
     problems.keys(route, frozenset({"path", "targetComponent", "targetPort"}), where)
-    path = problems.text(route.get("path"), f"{where}.path", _URL_PATH, longest=_LONGEST_PATH)
+    path = problems.text(route.get("path"), f"{where}.path", URL_PATH, longest=_LONGEST_PATH)
     if "//" in path or any(segment in {".", ".."} for segment in path.split("/")):
         problems.add(f"{where}.path", f"{shown(path)} holds an empty or relative segment")
     target = problems.text(route.get("targetComponent"), f"{where}.targetComponent")

@@ -184,14 +184,17 @@ def _graph_reference(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _holder(obj: Mapping[str, Any]) -> str:
+    """Who has a name that the graph wants, and how it can get it."""
     metadata = obj["metadata"]
     controller = next((r for r in metadata.get("ownerReferences") or () if r.get("controller")), None)
-    if controller is not None:
-        return f"{controller.get('kind')} {controller.get('name')}"
     environment = (metadata.get("labels") or {}).get(names.LABEL_ENVIRONMENT)
-    if environment:
-        return f"environment {environment}"
-    return f"nobody known to {names.MANAGER}"
+    if controller is not None:
+        holder = f"{controller.get('kind')} {controller.get('name')}"
+    else:
+        holder = f"environment {environment}" if environment else f"nobody known to {names.MANAGER}"
+    if environment if controller is None else controller.get("kind") == names.GRAPH_KIND:
+        return f"{holder}: a package runs in one environment of a namespace only; once it is gone there, it runs here"
+    return f"{holder}: once it is deleted, the component is made"
 
 
 def _replacement(wanted: Object, present: Object, fields: tuple[str, ...]) -> str | None:

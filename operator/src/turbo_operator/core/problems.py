@@ -1,8 +1,9 @@
 """Reads the parts of a spec and collects what is wrong with them, as sentences that name the place."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from turbo_operator.core.rules import Rule
 
 _LONGEST_TEXT = 253
 _MOST_ENTRIES = 5000
@@ -48,12 +49,12 @@ class Problems:
         self,
         value: Any,
         where: str,
-        pattern: re.Pattern[str] | None = None,
+        rule: Rule | None = None,
         *,
         required: bool = True,
         longest: int = _LONGEST_TEXT,
     ) -> str:
-        """A text that UTF-8 can carry; nothing counts as an empty one."""
+        """A text that the rule allows and UTF-8 can carry; nothing counts as an empty one."""
         if value is None or value == "":
             if required:
                 self.add(where, "is required")
@@ -61,8 +62,8 @@ class Problems:
         if not isinstance(value, str):
             self.add(where, f"must be a string, not {type_name(value)}")
             return ""
-        if pattern is not None and pattern.fullmatch(value) is None:
-            self.add(where, f"{shown(value)} does not match {pattern.pattern}")
+        if rule is not None and not rule.allows(value):
+            self.add(where, f"{shown(value)} is not {rule.words}")
             return ""
         if len(value) > longest:
             self.add(where, f"is longer than {longest} characters")

@@ -37,7 +37,7 @@ def parse_quantity(text: str) -> Decimal:
     """
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is not a quantity such as 100m, 0.5 or 64Mi")
+        raise ValueError(f"{text!r} is not a quantity of 0 or more, such as 100m, 0.5 or 64Mi")
     number, suffix = Decimal(match["number"]), match["suffix"]
     if not suffix:
         return number
