@@ -85,14 +85,33 @@ def test_applied_says_what_is_not_written(progress: Progress, refused: bool, ver
 
 
 def test_ready_counts_what_runs() -> None:
-    """Ready is true of a running graph only, says when it is simulated, and names what does not run."""
+    """Ready is true where every component runs, says when it is simulated, and names what does not run."""
     rows = [_component("a", "Running"), _component("b", "Pending", message="why"), _component("c", "Failed")]
     simulated = "simulated: OPERATOR_MODE=dev writes nothing and runs nothing"
-    assert conditions.ready("Running", rows[:1], simulated=False) == ("True", "AllAvailable", "")
-    assert conditions.ready("Running", rows[:1], simulated=True) == ("True", "Simulated", simulated)
+    for phase in ("Running", "Degraded", "Reconciling"):
+        told = conditions.ready(phase, rows[:1], planned=True, simulated=False)
+        assert told == ("True", "AllAvailable", "")
+    assert conditions.ready("Running", rows[:1], planned=True, simulated=True) == ("True", "Simulated", simulated)
     message = "1 of 3 components run: b: why; c: Failed"
-    assert conditions.ready("Degraded", rows, simulated=True) == ("False", "NotAvailable", message)
-    assert conditions.ready("Deleting", rows[:1], simulated=False) == ("False", "NotAvailable", "1 of 1 components run")
+    for planned in (False, True):
+        told = conditions.ready("Degraded", rows, planned=planned, simulated=True)
+        assert told == ("False", "NotAvailable", message)
+
+
+def test_a_graph_without_components_is_ready_once_it_was_compared() -> None:
+    """Where there are no components none is missing, but nobody has looked before the first plan."""
+    assert conditions.ready("Running", [], planned=True, simulated=False) == ("True", "AllAvailable", "")
+    message = "not yet compared with the cluster"
+    assert conditions.ready("Reconciling", [], planned=False, simulated=False) == ("False", "NotAvailable", message)
+
+
+def test_what_is_deleted_or_refused_is_not_ready() -> None:
+    """However many components still run of a graph that goes; of one that is refused nothing is known."""
+    message = "the APIGraph is being deleted"
+    rows = [_component("a", "Running")]
+    assert conditions.ready("Deleting", rows, planned=True, simulated=False) == ("False", "Deleting", message)
+    message = "a refused graph has no components"
+    assert conditions.ready("Failed", [], planned=True, simulated=False) == ("False", "Refused", message)
 
 
 @pytest.mark.parametrize("phase", ["Reconciling", "Deploying", "Deleting"])

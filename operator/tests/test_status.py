@@ -256,12 +256,18 @@ def test_what_is_refused_is_told_with_the_components_first() -> None:
 
 
 def test_a_bad_route_alone_degrades_the_graph() -> None:
-    """All components run, and still something of the spec cannot be used."""
+    """All components run, which Ready says, and still something of the spec cannot be used."""
     value = spec(component(), ingress={"routes": [{"path": "/", "targetComponent": "nobody"}]})
     applier, progress = _converged(value)
     result = status(graph_of(value), applier.objects, progress, SUBJECT, now=NOW)
     assert result["phase"] == "Degraded"
-    assert _condition(result, "Ready")["status"] == "False"
+    assert {c["type"]: (c["status"], c["reason"]) for c in result["conditions"]} == {
+        "Accepted": ("False", "PartlyRefused"),
+        "Applied": ("True", "AllApplied"),
+        "Ready": ("True", "AllAvailable"),
+        "Progressing": ("False", "Settled"),
+        "Degraded": ("True", "Refused"),
+    }
 
 
 def test_a_refused_graph_has_no_rows() -> None:
@@ -272,7 +278,7 @@ def test_a_refused_graph_has_no_rows() -> None:
     assert reasons == {
         "Accepted": ("False", "Refused"),
         "Applied": ("False", "Refused"),
-        "Ready": ("False", "NotAvailable"),
+        "Ready": ("False", "Refused"),
         "Progressing": ("False", "Settled"),
         "Degraded": ("True", "Refused"),
     }
@@ -318,7 +324,9 @@ _PHASES: dict[str, tuple[Progress, str]] = {
 @pytest.mark.parametrize(("progress", "phase"), _PHASES.values(), ids=_PHASES.keys())
 def test_what_is_left_of_others_counts_for_the_graph(progress: Progress, phase: str) -> None:
     """A graph without components is Running once no object of the past is left to write."""
-    assert status(graph_of(spec()), {}, progress, SUBJECT, now=NOW)["phase"] == phase
+    result = status(graph_of(spec()), {}, progress, SUBJECT, now=NOW)
+    assert result["phase"] == phase
+    assert _condition(result, "Ready")["status"] == ("True" if progress.generation == 1 else "False")
 
 
 def test_a_shortened_status_keeps_what_needs_a_look() -> None:

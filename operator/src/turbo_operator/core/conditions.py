@@ -51,13 +51,26 @@ def applied(progress: Progress, *, generation: int, refused: bool) -> Verdict:
     return "True", "AllApplied", ""
 
 
-def ready(phase: str, rows: list[dict[str, Any]], *, simulated: bool) -> Verdict:
-    """Whether every component runs."""
-    if phase == "Running":
-        return ("True", "Simulated", SIMULATED) if simulated else ("True", "AllAvailable", "")
+def ready(phase: str, rows: list[dict[str, Any]], *, planned: bool, simulated: bool) -> Verdict:
+    """Whether every component runs; what else of the graph is amiss, Degraded tells.
+
+    Args:
+        phase: Of the graph.
+        rows: Of its components.
+        planned: This generation was compared with the cluster: a graph without components has no rows that say so.
+        simulated: Nothing runs in truth.
+    """
+    if phase == "Deleting":
+        return "False", "Deleting", "the APIGraph is being deleted"
+    if phase == "Failed":
+        return "False", "Refused", "a refused graph has no components"
     missing = _rows([row for row in rows if row["phase"] != "Running"])
-    message = f"{len(rows) - len(missing)} of {len(rows)} components run"
-    return "False", "NotAvailable", f"{message}: {listing(missing)}" if missing else message
+    if missing:
+        running = f"{len(rows) - len(missing)} of {len(rows)} components run"
+        return "False", "NotAvailable", f"{running}: {listing(missing)}"
+    if not planned:
+        return "False", "NotAvailable", "not yet compared with the cluster"
+    return ("True", "Simulated", SIMULATED) if simulated else ("True", "AllAvailable", "")
 
 
 def progressing(phase: str, rows: list[dict[str, Any]]) -> Verdict:

@@ -63,11 +63,12 @@ def status(
         problems = [f"{refused.package_name}: {refused.message}" for refused in graph.refused] + problems
     refused = not isinstance(graph, Graph)
     generation = subject.generation
+    planned = progress.generation == generation
     phase = _phase(rows, progress, subject, problems=bool(problems), refused=refused)
     verdicts = {
         "Accepted": conditions.accepted(problems, refused=refused),
         "Applied": conditions.applied(progress, generation=generation, refused=refused),
-        "Ready": conditions.ready(phase, rows, simulated=simulated),
+        "Ready": conditions.ready(phase, rows, planned=planned, simulated=simulated),
         "Progressing": conditions.progressing(phase, rows),
         "Degraded": conditions.degraded(phase, rows, problems, progress),
     }
