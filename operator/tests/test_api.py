@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -116,6 +117,24 @@ def test_r08_a_graph_deleted_in_the_middle_of_its_writes_leaves_nothing_in_dev_m
         assert memory.objects == {}
         assert client.get("/v1/status/env-1").status_code == 404
         assert _reconcile(client, spec(component(), environment="env-2"))["status"]["phase"] == "Running"
+
+
+def _graphs_by_phase(client: httpx.Client) -> dict[str, float]:
+    """What /metrics counts, without the phases of no graph."""
+    found = re.findall(r'^turbo_operator_graphs{phase="(\w+)"} (\S+)$', client.get("/metrics").text, re.MULTILINE)
+    return {phase: float(count) for phase, count in found if float(count)}
+
+
+def test_the_metrics_count_graphs_by_phase(client: httpx.Client) -> None:
+    """Each graph is counted in the phase that it is in when somebody asks."""
+    for environment in ("env-1", "env-2"):
+        _reconcile(client, spec(_idle(f"of-{environment}"), environment=environment))
+        _settled(client, "Running", environment)
+    _reconcile(client, spec(_idle("bad", resources={"requests": {"cpu": "lots"}}), environment="env-3"))
+    _settled(client, "Degraded", "env-3")
+    wait("the counts", lambda: _graphs_by_phase(client) == {"Running": 2, "Degraded": 1})
+    client.delete("/v1/environments/env-3")
+    wait("one less", lambda: _graphs_by_phase(client) == {"Running": 2})
 
 
 def test_an_environment_is_reached_under_its_own_id_only(dev_client: httpx.Client) -> None:

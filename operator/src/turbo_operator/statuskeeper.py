@@ -81,7 +81,8 @@ class StatusKeeper:
         self.threads = [threading.Thread(target=self._work, name=f"status-{n}", daemon=True) for n in range(threads)]
 
     def start(self) -> None:
-        """Begin; all graphs are computed once."""
+        """Begin; all graphs are computed once, and counted in the metrics."""
+        metrics.GRAPHS.count = self.phases
         for obj in self._graphs.all():
             self._queue.add(obj["metadata"]["name"])
         for thread in self.threads:
@@ -231,7 +232,6 @@ class StatusKeeper:
     def _keep(self, name: str) -> None:
         """Publish and write what is true now."""
         snapshot = self.compute(name)
-        self._count_phases()
         obj = self._graphs.get(name)
         if snapshot is None or obj is None or obj["metadata"]["uid"] != snapshot.uid:
             return
@@ -243,9 +243,11 @@ class StatusKeeper:
         if again_in_s is not None:
             self._queue.add(name, again_in_s)
 
-    def _count_phases(self) -> None:
+    def phases(self) -> dict[str, int]:
+        """How many graphs are in each phase, by what is published."""
+        with self._lock:
+            published = list(self._snapshots.items())
         counts = dict.fromkeys(("Deleting", "Failed", "Degraded", "Reconciling", "Deploying", "Running"), 0)
-        for snapshot in self.all():
-            counts[snapshot.status["phase"]] += 1
-        for phase, count in counts.items():
-            metrics.GRAPHS.labels(phase=phase).set(count)
+        for name, snapshot in published:
+            counts[snapshot.status["phase"] if self._graphs.get(name) is not None else "Deleting"] += 1
+        return counts

@@ -71,17 +71,16 @@ class Store:
         with self._lock:
             return [self._objects[name] for name in self._by_graph.get(graph, ())]
 
-    def put(self, obj: Mapping[str, Any]) -> bool:
-        """Take in an object from a watch or from the answer to a write; False if it is old news."""
+    def put(self, obj: Mapping[str, Any]) -> None:
+        """Take in an object from a watch or from the answer to a write, unless it is old news."""
         name, uid = obj["metadata"]["name"], obj["metadata"].get("uid")
         with self._lock:
             old = self._objects.get(name)
             if uid in self._gone or (old is not None and version(obj) <= version(old)):
-                return False  # most often what the answer to a write has told already
+                return  # most often what the answer to a write has told already
             new = self._complete(obj)
             self._set(name, new)
         self._tell(old, new)
-        return True
 
     def remove(self, name: str, uid: str | None) -> None:
         """An object is gone, by an event or the answer to our own delete; another one of the same name stays.

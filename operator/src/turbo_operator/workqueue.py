@@ -21,7 +21,6 @@ class WorkQueue:
     """
 
     def __init__(self, name: str, *, backoff_s: float = 0.8, longest_backoff_s: float = 60.0) -> None:
-        self._name = name
         self._backoff_s = backoff_s
         self._longest_backoff_s = longest_backoff_s
         self._condition = threading.Condition()
@@ -31,6 +30,7 @@ class WorkQueue:
         self._again: dict[str, float] = {}
         self._failures: dict[str, int] = {}
         self._stopped = False
+        metrics.QUEUE_DEPTH.labels(queue=name).set_function(self.depth)
 
     def add(self, key: str, delay_s: float = 0.0) -> None:
         """Work on `key` in `delay_s` seconds, or earlier if it is due earlier."""
@@ -53,7 +53,6 @@ class WorkQueue:
         """The next key that is due; None once the queue is stopped. Call `done` with it."""
         with self._condition:
             while not self._stopped:
-                metrics.QUEUE_DEPTH.labels(queue=self._name).set(len(self._due))
                 now = time.monotonic()
                 while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
                     heapq.heappop(self._heap)  # superseded by an earlier one
@@ -73,11 +72,11 @@ class WorkQueue:
             if due is not None:
                 self._push(key, due)
 
-    def failed(self, key: str, at_least_s: float = 0.0) -> float:
+    def failed(self, key: str) -> float:
         """Work on `key` again after its backoff, which doubles each time; returns the wait in seconds."""
         with self._condition:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
-        delay: float = max(min(self._backoff_s * 2 ** min(failures - 1, 16), self._longest_backoff_s), at_least_s)
+        delay: float = min(self._backoff_s * 2 ** min(failures - 1, 16), self._longest_backoff_s)
         self.add(key, delay)
         return delay
 
@@ -90,6 +89,12 @@ class WorkQueue:
         """How long the most overdue key has been waiting, in seconds; 0 if none is due."""
         with self._condition:
             return max((time.monotonic() - due for due in self._due.values()), default=0.0)
+
+    def depth(self) -> int:
+        """How many keys are due; those whose time has not come do not count."""
+        now = time.monotonic()
+        with self._condition:
+            return sum(due <= now for due in self._due.values())
 
     def stop(self) -> None:
         """Give out no more keys."""
