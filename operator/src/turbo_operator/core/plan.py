@@ -1,7 +1,7 @@
 """What has to be written to get from what is there to what is wanted."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from turbo_operator.core import names
@@ -149,11 +149,6 @@ def _made_for(obj: Mapping[str, Any], owner: Owner) -> bool:
 def being_deleted(obj: Mapping[str, Any]) -> bool:
     """Whether an object is on its way out."""
     return bool(obj["metadata"].get("deletionTimestamp"))
-
-
-def without_body(action: Action) -> Action:
-    """The action as it is reported: the object itself is in the cluster."""
-    return replace(action, body=None)
 
 
 def encode(actions: tuple[Action, ...]) -> bytes:
