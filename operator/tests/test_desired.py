@@ -1,56 +1,13 @@
 """The objects of a graph, as they are sent."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from specs import OPTIONS, OWNER, component, graph_of, spec
 
 from turbo_operator.core import names
 from turbo_operator.core.desired import Options, desired, key_of, object_keys, ports
-from turbo_operator.core.gateway_config import gateway_config
-
-_VISIBLE = [
-    ("buildId", lambda s: s.update(buildId="other")),
-    ("rootPackage", lambda s: s.update(rootPackage="other")),
-    ("packageVersion", lambda s: s["components"][0].update(packageVersion="9")),
-    ("kind", lambda s: s["components"][0].update(kind="web-ui")),
-    ("artifactHash", lambda s: s["components"][0].update(artifactHash="sha256:other")),
-    ("image", lambda s: s["components"][0]["runtime"].update(image="other:1")),
-    ("replicas", lambda s: s["components"][0]["runtime"].update(replicas=7)),
-    ("port", lambda s: s["components"][0]["runtime"].update(port=7)),
-    ("env", lambda s: s["components"][0]["runtime"].update(env={"K": "v"})),
-    ("resources", lambda s: s["components"][0]["runtime"].update(resources={"requests": {"cpu": "7m"}})),
-    ("limits", lambda s: s["components"][0]["runtime"].update(resources={"limits": {"cpu": "7m"}})),
-    ("annotations", lambda s: s["components"][0]["runtime"].update(annotations={"note": "x"})),
-    ("probe", lambda s: s["components"][0]["runtime"].update(annotations={names.ANNOTATION_PROBE_PATH: "/x"})),
-    ("host", lambda s: s["ingress"].update(host="other.example.com")),
-    ("path", lambda s: s["ingress"]["routes"][0].update(path="/other")),
-    ("targetComponent", lambda s: s["ingress"]["routes"][0].update(targetComponent="products")),
-    ("targetPort", lambda s: s["ingress"]["routes"][0].update(targetPort=7)),
-]
-
-
-@pytest.mark.parametrize(("field", "change"), _VISIBLE, ids=[name for name, _ in _VISIBLE])
-def test_r10_every_field_has_an_effect(field: str, change: Any) -> None:
-    """Changing any field of the spec changes an object, the gateway's routes or the status."""
-
-    def effect(value: dict[str, Any]) -> Any:
-        graph = graph_of(value)
-        # host, buildId and rootPackage are shown by the status, which copies them from the graph.
-        shown = (graph.host, graph.build_id, graph.root_package)
-        return desired(graph, OWNER, OPTIONS), gateway_config([("", graph)]), shown
-
-    value = spec(
-        component("users", replicas=1),
-        component("products"),
-        ingress={"host": "a.example.com", "routes": [{"path": "/users", "targetComponent": "users"}]},
-    )
-    changed = copy.deepcopy(value)
-    change(changed)
-    assert effect(value) != effect(changed), field
 
 
 def test_r18_the_config_hash_changes_with_the_configuration_only() -> None:
