@@ -57,7 +57,7 @@ class RecordingApplier:
 class Harness:
     """Stores, a reconciler and a status keeper without threads for watching; `clock` can be moved on by hand."""
 
-    def __init__(self, applier: Applier, *, start: bool = True) -> None:
+    def __init__(self, applier: Applier, *, start: bool = True, writers: int = 16) -> None:
         self.stores = {kind: Store(kind, RESOURCES[kind][0]) for kind in (names.GRAPH_KIND, *names.KIND_ORDER)}
         self.graphs = self.stores[names.GRAPH_KIND]
         self.writer = MemoryGraphs(self.graphs)
@@ -66,7 +66,7 @@ class Harness:
         self.events: list[tuple[str, str, str]] = []
         self.now = time.monotonic()
         self.reconciler = Reconciler(
-            self.stores, applier, self.actions, Options(), tell=self._tell, clock=lambda: self.now
+            self.stores, applier, self.actions, Options(), tell=self._tell, writers=writers, clock=lambda: self.now
         )
         self.statuses = StatusKeeper(self.graphs, self.reconciler, self.writer, simulated=False, tell=self._tell)
         if start:
@@ -74,6 +74,12 @@ class Harness:
 
     def _tell(self, _: Object, kind: str, reason: str, message: str) -> None:
         self.events.append((kind, reason, message))
+
+    def listen(self) -> None:
+        """Let changes of the stores be heard, as they are in an operator."""
+        for store in self.stores.values():
+            store.listener = self.reconciler.observe
+        self.reconciler.changed = self.statuses.changed
 
     def feed(self, memory: NoopApplier) -> None:
         """Fill the caches from memory, as a list after a start does."""

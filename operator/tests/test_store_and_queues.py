@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from turbo_operator.core import names
-from turbo_operator.store import Store, graphs_of, same_but_status
+from turbo_operator.store import _REMEMBERED_DELETES, Store, graphs_of, same_but_status
 from turbo_operator.workqueue import FairPool, WorkQueue
 
 
@@ -73,6 +73,16 @@ def test_r04_a_late_event_does_not_bring_back_what_is_gone() -> None:
     assert _versions(store) == {}
     store.put(_obj("a", 9, uid="another"))
     assert _versions(store) == {"a": "9"}
+
+
+def test_r24_the_store_remembers_so_many_deletions_and_no_more() -> None:
+    """Late events come soon: what was deleted last is known to be gone, what was deleted long ago is forgotten."""
+    store = Store("ConfigMap", "v1")
+    for n in range(2 * _REMEMBERED_DELETES):
+        store.remove(f"a{n}", f"uid-{n}")
+    assert len(store._gone) == _REMEMBERED_DELETES
+    store.put(_obj("late", 1, uid=f"uid-{_REMEMBERED_DELETES}"))
+    assert _versions(store) == {}
 
 
 _EVENTS = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["put", "delete"])), max_size=12)

@@ -92,6 +92,7 @@ class GraphMemory:
             self._pending = {key: f"{action.verb}: {action.reason}" for key, action in writes.items()}
             kept = {key_of(obj) for obj in wanted}
             self._repairs = {key: repairs for key, repairs in self._repairs.items() if key in kept}
+            self._unkept = {key: unkept for key, unkept in self._unkept.items() if key in kept}
             self._judged = {
                 key: observed[key]["metadata"].get("generation", 0)
                 for key in kept

@@ -147,6 +147,8 @@ class Reconciler:
         if isinstance(graph, Graph) and graph.name != name:
             graph = Refusal((f"metadata.name: must be {graph.name!r} for environment {graph.environment_id!r}",))
         self._specs[name] = (uid, generation, graph)
+        if self._graphs.get(name) is None:  # forgotten meanwhile; nobody would do so again
+            self._specs.pop(name, None)
         return graph
 
     def progress(self, obj: Object) -> Progress:

@@ -216,6 +216,8 @@ class StatusKeeper:
             if newest is not None and newest.ticket > ticket:
                 return newest
             self._snapshots[name] = snapshot
+        if self._graphs.get(name) is None:  # it went meanwhile, and whoever saw that may be through
+            return self._farewell(name)
         return snapshot
 
     def _work(self) -> None:
