@@ -5,7 +5,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -32,6 +32,13 @@ def harness(applier: RecordingApplier) -> Iterator[Harness]:
     running = Harness(applier)
     yield running
     running.stop()
+
+
+def _until(what: str, condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
+        time.sleep(0.01)
 
 
 def _fail(*keys: ObjectKey, **result: Any) -> Any:
@@ -185,6 +192,40 @@ def test_r23_whoever_waits_for_a_reconcile_is_told_that_the_operator_stops(appli
     told = [future.exception(timeout=10) for future in waiting]
     assert {type(error) for error in told} <= {type(None), StoppedError}
     assert [type(error) for error in told[-5:]] == [StoppedError] * 5  # sixteen workers may have begun
+
+
+def test_r23_the_rest_of_a_component_is_not_begun_after_sigterm(applier: RecordingApplier) -> None:
+    """A component whose ConfigMap is in flight when the operator stops gets neither Service nor Deployment."""
+    harness = Harness(applier)
+    stopping = harness.reconciler._writer._stopping
+    begun = threading.Event()
+
+    def hold(_: Action) -> None:
+        begun.set()
+        assert stopping.wait(10)
+
+    applier.fault = hold
+    future = harness.reconciler.request(harness.put(spec(component())))
+    assert begun.wait(10)
+    harness.stop()
+    assert applier.verbs() == ["Create ConfigMap cm-users"]
+    assert [record["outcome"] for record in future.result(0)] == ["ok"]
+
+
+def test_r01_what_no_event_tells_of_is_noticed_by_the_next_look(
+    harness: Harness, applier: RecordingApplier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph of which nothing is heard is compared again by and by."""
+    monkeypatch.setattr("turbo_operator.reconciler._RESYNC_S", 0.1)
+    name = harness.put(spec(component()))
+    harness.reconciler.request(name).result(10)
+    service = harness.stores["Service"].get("svc-users")
+    assert service is not None
+    made = threading.Event()
+    applier.fault = lambda action: made.set() if action.key == ("Service", "svc-users") else None
+    del applier.memory.objects["Service", "svc-users"]
+    harness.stores["Service"].remove("svc-users", service["metadata"]["uid"])  # nobody listens
+    assert made.wait(10)
 
 
 def test_r16_one_failed_write_does_not_stop_the_others(harness: Harness, applier: RecordingApplier) -> None:
@@ -552,6 +593,28 @@ def test_r26_large_graphs_at_work_do_not_keep_a_small_one_from_being_planned(
     go_on.set()
     for future in futures:
         future.result(10)
+
+
+def test_r26_a_large_graph_being_written_delays_a_small_one_by_a_component(applier: RecordingApplier) -> None:
+    """While one writer works on a hundred components, those of another graph are written after the one in work."""
+    harness = Harness(applier, writers=1)
+    go_on = threading.Event()
+    applier.fault = lambda _: None if go_on.wait(10) else Result("failed", message="waited too long")
+    large = harness.reconciler.request(
+        harness.put(spec(*(component(f"c{n}") for n in range(100)), environment="large"))
+    )
+    pool = harness.reconciler._writer._pool
+    assert pool is not None
+    _until("the large one to be written", lambda: len(applier.writes) == 1)
+    small = harness.reconciler.request(harness.put(spec(component("small"), environment="small")))
+    _until("the small one to wait", lambda: "small" in {group for group, _ in list(pool._tasks.items())})
+    go_on.set()
+    small.result(10)
+    large.result(10)
+    order = [record["environment_id"] for record in harness.actions.since(0)]
+    assert order.index("small") <= 6, order.index("small")  # the component in work, and one more
+    assert order.count("large") == 300
+    harness.stop()
 
 
 def test_many_failures_make_few_events(harness: Harness, applier: RecordingApplier) -> None:

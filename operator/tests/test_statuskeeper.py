@@ -27,9 +27,7 @@ def applier() -> RecordingApplier:
 def harness(applier: RecordingApplier) -> Iterator[Harness]:
     """A running reconciler; the keeper's threads are started by the tests that need them."""
     running = Harness(applier)
-    for store in running.stores.values():
-        store.listener = running.reconciler.observe
-    running.reconciler.changed = running.statuses.changed
+    running.listen()
     yield running
     running.statuses.stop()
     running.stop()
@@ -85,6 +83,45 @@ def test_r17_a_slow_computation_never_takes_the_place_of_a_later_one(
     published = harness.statuses.get("env-1")
     assert published is not None
     assert published.status["phase"] == "Deploying"
+
+
+def test_r24_a_graph_that_goes_while_its_status_is_computed_leaves_none(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a slow computation publishes after the end of its graph is not kept, nor counted."""
+    _settled(harness)
+    observed = harness.reconciler.observed
+
+    def gone_meanwhile(name: str, graph: Graph | Refusal) -> dict[ObjectKey, Object]:
+        found = observed(name, graph)
+        harness.drop(name)
+        for kind, deployed in found:
+            harness.stores[kind].remove(deployed, None)
+        assert harness.statuses.compute(name) is None
+        return found
+
+    monkeypatch.setattr(harness.reconciler, "observed", gone_meanwhile)
+    assert harness.statuses.compute("env-1") is None
+    assert harness.statuses._snapshots == {}
+    assert not any(harness.statuses.phases().values())
+
+
+def test_a_status_that_rests_on_no_comparison_is_not_written(applier: RecordingApplier) -> None:
+    """After a restart the APIGraph keeps what the process before found, until this one has looked for itself."""
+    harness = Harness(applier, start=False)
+    name = harness.put(spec(component()))
+    obj = harness.graphs.get(name)
+    assert obj is not None
+    harness.writer.write_status(obj, {"phase": "Running", "observedGeneration": 1})
+    harness.statuses._keep(name)
+    assert _written_phase(harness) == "Running"
+    assert harness.status()["phase"] == "Reconciling"
+    harness.reconciler._writer.start()
+    harness.reconciler.reconcile(name)
+    _lose_replicas(harness)
+    harness.statuses._keep(name)
+    assert _written_phase(harness) == "Deploying"
+    harness.stop()
 
 
 def _written_phase(harness: Harness) -> str | None:
