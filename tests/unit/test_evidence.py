@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from k8s_e2e.base import files
 from k8s_e2e.base.errors import UsageError
 from k8s_e2e.cluster.provider import Cluster
 from k8s_e2e.evidence import events, manifest, operator_actions, pods, recorder, resources, tables, targets
@@ -19,7 +20,7 @@ from k8s_e2e.evidence.history import History, event_revisions
 from k8s_e2e.evidence.log_lines import LogLine, Run
 from k8s_e2e.evidence.parts import Parts
 from k8s_e2e.evidence.secrets import LAST_APPLIED, Cleaner, run_salt
-from k8s_e2e.model.evidence import Part
+from k8s_e2e.model.evidence import Action, Part
 from k8s_e2e.model.layout import RunDir
 from k8s_e2e.model.profile import Profile
 from k8s_e2e.model.settings import Settings
@@ -211,6 +212,18 @@ def test_the_operators_api_fills_what_its_log_has_lost():
     done = operator_actions.finished(operator_actions.with_api(rows, reply, Run("operator-1", "operator", 0, "uid-1")))
     assert sorted((row.seq, row.source) for row in done.actions) == [(1, "log"), (2, "api"), (3, "log")]
     assert done.gaps == []
+
+
+def test_a_row_keeps_what_the_line_told(tmp_path):
+    """The write's span is kept, and every row has every key, an empty one too."""
+    line = action_line(1, trace_id="ab" * 16, span_id="cd" * 8, fields=[], outcome="ok", http_status=201)
+    done = operator_actions.finished(operator_actions.from_logs([line], "operator.action"))
+    files.write_json(tmp_path / "actions.json", done)
+    (row,) = json.loads((tmp_path / "actions.json").read_text())["actions"]
+    assert {name: row[name] for name in ("trace_id", "span_id", "fields", "reason", "http_status")} == {
+        "trace_id": "ab" * 16, "span_id": "cd" * 8, "fields": [], "reason": "", "http_status": 201,
+    }  # fmt: skip
+    assert set(row) == set(Action.__struct_fields__)
 
 
 def test_odd_fields_cost_their_details_not_the_row():

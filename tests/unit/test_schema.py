@@ -6,6 +6,7 @@ from jsonschema import Draft202012Validator
 
 from k8s_e2e.base.errors import UsageError
 from k8s_e2e.diagnosis import diagnose
+from k8s_e2e.model.evidence import Actions
 from k8s_e2e.model.schema import names, schema
 from k8s_e2e.report import write_reports
 from tests.unit import run_builder as made
@@ -29,6 +30,15 @@ def test_every_schema_accepts_the_files_it_is_for(tmp_path):
     for name, path in LINES.items():
         for line in run.path(path).read_bytes().splitlines():
             Draft202012Validator(schema(name)).validate(msgspec.json.decode(line))
+
+
+def test_actions_of_an_older_kit_are_read():
+    """A run directory whose rows lack a newer key, and those that were empty, still loads and fits its schema."""
+    row = {"time": "2026-01-02T03:04:05.000000Z", "action": "Create", "resource_kind": "Service", "resource_name": "a"}
+    old = {"count": 1, "actions": [row]}
+    Draft202012Validator(schema("actions")).validate(old)
+    (action,) = msgspec.convert(old, Actions).actions
+    assert (action.resource_name, action.span_id, action.fields, action.source) == ("a", "", [], "log")
 
 
 def test_other_layers_add_their_own():

@@ -46,8 +46,11 @@ class Derived(msgspec.Struct, omit_defaults=True, kw_only=True):
     files: list[SealedFile] = []
 
 
-class Action(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """One finished write of an operator; unique by (pod_uid, seq)."""
+class Action(msgspec.Struct, kw_only=True):
+    """One action of an operator: a finished write, or one that it withheld; unique by (pod_uid, seq).
+
+    Every row has every key: an empty or zero one was empty, or not told. Run directories of older kits lack such keys.
+    """
 
     time: str
     action: str
@@ -63,6 +66,7 @@ class Action(msgspec.Struct, omit_defaults=True, kw_only=True):
     http_status: int = 0
     duration_ms: float = 0.0
     trace_id: str = ""
+    span_id: str = ""
     source: Literal["log", "api"] = "log"
 
 

@@ -22,7 +22,7 @@ COLUMNS: dict[str, dict[str, str]] = {
              "ready": _TIME, "deleted": _TIME, "is_ready": _FLAG, "restarts": _WHOLE, "images": "", "problem": ""},
     "actions": {"time": _TIME, "action": "", "kind": "", "name": "", "environment_id": "", "outcome": "",
                 "http_status": _WHOLE, "duration_s": _NUMBER, "fields": "", "reason": "", "trace_id": "",
-                "seq": _WHOLE},
+                "span_id": "", "seq": _WHOLE, "pod": ""},
     "spans": {"trace_id": "", "span_id": "", "parent_id": "", "service": "", "operation": "", "started": _TIME,
               "ended": _TIME, "duration_s": _NUMBER, "error": _FLAG, "step": ""},
     "logs": {"time": _TIME, "pod": "", "container": "", "previous": _FLAG, "level": "", "message": "", "evidence": ""},

@@ -164,7 +164,7 @@ class Run:
 
     @cached_property
     def actions(self) -> "pd.DataFrame":
-        """One row a finished write of the operator: time, action, kind, name, outcome, http_status, duration_s, ..."""
+        """One row an action of the operator, writes and what it withheld: time, action, kind, name, outcome, ..."""
         rows = [
             {
                 "time": frames.moment(action.time),
@@ -178,7 +178,9 @@ class Run:
                 "fields": action.fields,
                 "reason": action.reason,
                 "trace_id": action.trace_id,
+                "span_id": action.span_id,
                 "seq": action.seq,
+                "pod": action.pod,
             }
             for action in self._observed.actions.actions
         ]
