@@ -13,7 +13,7 @@ from k8s_e2e.diagnosis.engine import examine
 from k8s_e2e.diagnosis.facts import Facts
 from k8s_e2e.diagnosis.objects import Tracked
 from k8s_e2e.diagnosis.observed import Observed
-from k8s_e2e.diagnosis.writes import failed
+from k8s_e2e.diagnosis.writes import became
 from k8s_e2e.evidence import operator_actions, resources
 from k8s_e2e.evidence.log_lines import LogLine, Run
 from k8s_e2e.model.evidence import Action
@@ -273,20 +273,24 @@ def test_a_cluster_scoped_custom_resource_of_the_profile_is_listed():
 
 
 @pytest.mark.parametrize(
-    ("fields", "is_failed"),
+    ("fields", "end"),
     [
-        ({"action": "Create", "outcome": "ok", "http_status": 201}, False),
-        ({"action": "Delete", "outcome": "ok", "http_status": 404}, False),  # gone is gone
-        ({"action": "create"}, False),
-        ({"action": "create", "http_status": 403}, True),
-        ({"action": "create", "outcome": "Failed"}, True),
-        ({"action": "conflict", "outcome": "ok"}, True),
-        ({"action": "create", "outcome": "wedged"}, True),
+        ({"action": "Create", "outcome": "ok", "http_status": 201}, "written"),
+        ({"action": "Delete", "outcome": "ok", "http_status": 404}, "written"),  # gone is gone
+        ({"action": "create"}, "written"),
+        ({"action": "create", "http_status": 403}, "failed"),
+        ({"action": "create", "outcome": "Failed"}, "failed"),
+        ({"action": "update", "outcome": "conflict", "http_status": 409}, "failed"),  # it was sent
+        ({"action": "conflict", "outcome": "ok"}, "withheld"),
+        ({"action": "Refuse", "outcome": "skipped"}, "withheld"),
+        ({"action": "update", "outcome": "skipped"}, "skipped"),
+        ({"action": "create", "outcome": "Unknown"}, "unknown"),
+        ({"action": "create", "outcome": "wedged"}, "failed"),
     ],
 )
-def test_what_became_of_a_write_is_judged_in_one_way(fields, is_failed):
-    """Its own word decides, else its HTTP status."""
-    assert failed(Action(time=at(1), resource_kind="ConfigMap", resource_name="a", **fields)) is is_failed
+def test_what_became_of_a_write_is_judged_in_one_way(fields, end):
+    """Its own word decides, else its HTTP status; what was not sent is no failed write."""
+    assert became(Action(time=at(1), resource_kind="ConfigMap", resource_name="a", **fields)) == end
 
 
 def test_a_table_without_rows_says_none():

@@ -11,7 +11,7 @@ from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import Facts
 from k8s_e2e.diagnosis.pods import Pod
 from k8s_e2e.diagnosis.verdict import DERIVED_STAGES, told
-from k8s_e2e.diagnosis.writes import failed
+from k8s_e2e.diagnosis.writes import became
 from k8s_e2e.model.results import StepResult
 from k8s_e2e.model.story import Timeline, TimelineItem
 from k8s_e2e.report.spans import spans
@@ -21,6 +21,7 @@ MOST = {"spans": 4000, "events": 3000, "requests": 2000, "actions": 2000}
 """How many items of a lane are kept: the first ones, of spans the longest."""
 
 _STATUS = {"passed": "ok", "failed": "failed", "interrupted": "failed", "skipped": ""}
+_BECAME = {"written": "ok", "failed": "failed", "unknown": "failed", "withheld": "warning", "skipped": ""}
 _HTTP_ERROR = 400
 
 
@@ -167,7 +168,7 @@ def _actions(facts: Facts) -> Iterator[TimelineItem]:
             yield TimelineItem(
                 lane="actions", row=action.resource_kind, start_s=end - action.duration_ms / 1000, end_s=end,
                 title=one_line(f"{action.action} {action.resource_kind}/{action.resource_name}", 120),
-                status="failed" if failed(action) else "ok", detail=one_line(action.reason, 200),
+                status=_BECAME[became(action)], detail=one_line(action.reason, 200),
                 ref=f"k8s/operator-actions.json#{number}",
             )  # fmt: skip
 

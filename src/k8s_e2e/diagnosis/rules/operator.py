@@ -8,7 +8,7 @@ from k8s_e2e.diagnosis import refusals
 from k8s_e2e.diagnosis.facts import CAUSE, CONSEQUENCE, Candidate, Facts
 from k8s_e2e.diagnosis.logs import describe, read
 from k8s_e2e.diagnosis.objects import Tracked, condition, listing, mapping, stamp
-from k8s_e2e.diagnosis.writes import failed
+from k8s_e2e.diagnosis.writes import became, reference
 from k8s_e2e.model.evidence import Action
 from k8s_e2e.model.story import Finding
 
@@ -99,24 +99,30 @@ def _texts(facts: Facts) -> Iterator[tuple[str, str, str]]:
 def _failed_writes(facts: Facts) -> Iterator[Candidate]:
     last: dict[str, tuple[int, Action]] = {}
     for number, action in enumerate(facts.observed.actions.actions):
-        last[f"{action.resource_kind}/{action.resource_name}"] = (number, action)
+        last[reference(action)] = (number, action)
     for ref, (number, action) in sorted(last.items()):
-        if not failed(action):
+        end = became(action)
+        if end in ("written", "skipped"):
             continue
         status = f" ({action.http_status})" if action.http_status else ""
+        title = f"The operator's {action.action} of {ref} ended as {action.outcome or 'failed'}{status}"
+        fix = "mend what the API server's answer names"
+        if end == "withheld":
+            title = f"The operator did not write {ref} ({action.action})"
+            fix = "remove or rename what stands in its way, or mend what was asked for: its reason says which"
         finding = Finding(
             id=f"operator-write:{ref}",
             severity="error",
             fault="product",
-            title=one_line(f"The operator's {action.action} of {ref} ended as {action.outcome or 'failed'}{status}"),
+            title=one_line(title),
             object=ref,
             time=action.time,
             detail=one_line(action.reason),
             because=[f"{ref} is not as the operator wants it"],
             evidence=[f"k8s/operator-actions.json#{number}"],
             disproof="a later write of the same object that succeeded",
-            next_command=f"grep -n -A12 '\"{action.resource_name}\"' k8s/operator-actions.json",
-            fix="mend what the API server's answer names",
+            next_command=f"grep -n -A16 '\"{action.resource_name}\"' k8s/operator-actions.json",
+            fix=fix,
         )
         tracked = facts.objects.find(*ref.split("/", 1)) if "/" in ref else None
         yield Candidate(finding, CONSEQUENCE, facts.around(tracked) if tracked else frozenset({ref}))

@@ -10,13 +10,13 @@ from k8s_e2e.diagnosis.objects import Revision, Tracked, listing, mapping, stamp
 from k8s_e2e.report.model import Block, Code, Line, Link, Para, Table
 
 _MOST = 30
-_CONTROL_PLANE = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-apiserver")
+CONTROL_PLANE = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-apiserver")
 _KIT = "k8s-e2e"  # field managers of ours begin so
 
-_OBJECT = "object"  # not one of its subresources
+OBJECT = "object"  # not one of its subresources
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
     """An entry of managedFields: a manager's last write of an object or of one of its subresources."""
 
     manager: str
@@ -65,8 +65,8 @@ def _written(facts: Facts) -> Iterator[Writes]:
     """Yield the writes of whoever is neither control plane nor kit; of custom resources the kit's own, too."""
     for tracked in facts.objects.of():
         by_manager: dict[str, Writes] = {}
-        for revision, entry in _attributed(tracked):
-            if entry.manager.startswith(_CONTROL_PLANE) or (entry.manager.startswith(_KIT) and not tracked.custom):
+        for revision, entry in attributed(tracked):
+            if entry.manager.startswith(CONTROL_PLANE) or (entry.manager.startswith(_KIT) and not tracked.custom):
                 continue
             one = by_manager.setdefault(
                 entry.manager, Writes(entry.manager, tracked, 0, entry.time, entry.time, [], revision.pointer)
@@ -79,13 +79,13 @@ def _written(facts: Facts) -> Iterator[Writes]:
         yield from by_manager.values()
 
 
-def _attributed(tracked: Tracked) -> Iterator[tuple[Revision, _Entry]]:
+def attributed(tracked: Tracked) -> Iterator[tuple[Revision, Entry]]:
     """Yield each revision with the entries that changed in it: its writers.
 
     Times are whole seconds, so that a manager's second write of the same second changes no entry: then it is the newest
     one, of the object itself where the generation has grown, of a subresource where not; several such tell nothing.
     """
-    before: set[_Entry] = set()
+    before: set[Entry] = set()
     generation = 0
     for revision in tracked.revisions:
         entries = set(_entries(revision))
@@ -99,13 +99,13 @@ def _attributed(tracked: Tracked) -> Iterator[tuple[Revision, _Entry]]:
             of_object = now > generation
             fresh = sorted(entry for entry in entries if entry.time == newest)
             if len(fresh) > 1:
-                fresh = [entry for entry in fresh if (entry.part == _OBJECT) == of_object]
+                fresh = [entry for entry in fresh if (entry.part == OBJECT) == of_object]
             fresh = fresh if len(fresh) == 1 else []
         yield from ((revision, entry) for entry in fresh)
         before, generation = entries, now
 
 
-def _entries(revision: Revision) -> Iterator[_Entry]:
+def _entries(revision: Revision) -> Iterator[Entry]:
     for entry in listing(revision.object, "metadata", "managedFields"):
         manager, operation = str(entry.get("manager") or "unknown"), str(entry.get("operation") or "")
-        yield _Entry(manager, operation, str(entry.get("subresource") or _OBJECT), stamp(entry.get("time")))
+        yield Entry(manager, operation, str(entry.get("subresource") or OBJECT), stamp(entry.get("time")))
