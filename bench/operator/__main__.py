@@ -21,7 +21,11 @@ from bench_tables import Figures
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sizes", default="1,10,100,300,1000", help="numbers of components of the creates; the other measurements keep theirs")
+    parser.add_argument(
+        "--sizes",
+        default="1,10,100,300,1000",
+        help="numbers of components of the creates; the other measurements keep theirs",
+    )
     options = parser.parse_args()
     sizes = [int(size) for size in options.sizes.split(",")]
     figures = Figures()
