@@ -66,7 +66,14 @@ class Harness:
         self.events: list[tuple[str, str, str]] = []
         self.now = time.monotonic()
         self.reconciler = Reconciler(
-            self.stores, applier, self.actions, Options(), tell=self._tell, writers=writers, clock=lambda: self.now
+            self.stores,
+            applier,
+            self.actions,
+            Options(),
+            tell=self._tell,
+            is_gone=lambda obj: self.writer.read(GraphChange("Delete", obj)),
+            writers=writers,
+            clock=lambda: self.now,
         )
         self.statuses = StatusKeeper(self.graphs, self.reconciler, self.writer, simulated=False, tell=self._tell)
         if start:

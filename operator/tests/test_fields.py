@@ -118,6 +118,15 @@ def test_the_tree_of_dev_mode_goes_down_to_every_leaf() -> None:
     assert applied_fields(wanted) == {"f:a": {"f:b": {"f:c": {}}, "f:d": {}}, "f:f": {}, "f:g": {}}
 
 
+def test_entries_of_keyed_lists_are_owned_one_by_one() -> None:
+    """As on a server: what an entry has no more is seen to be owned and not wanted."""
+    container = {"name": "main", "image": "a:1", "ports": [{"containerPort": 80, "name": "http"}], "args": ["x"]}
+    ports: dict[str, Any] = {'k:{"containerPort": 80}': {"f:containerPort": {}, "f:name": {}}}
+    fields = {"f:name": {}, "f:image": {}, "f:ports": ports, "f:args": {}}
+    assert applied_fields({"containers": [container]}) == {"f:containers": {'k:{"name": "main"}': fields}}
+    assert applied_fields({"ports": [{"port": 80}]}) == {"f:ports": {'k:{"port": 80}': {"f:port": {}}}}
+
+
 _ITEM: dict[str, Any] = {".": {}, "f:name": {}, "f:port": {}}
 _A, _B = 'k:{"name":"a"}', 'k:{"name":"b"}'
 _FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[str, ...]]] = {

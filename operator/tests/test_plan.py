@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from specs import OPTIONS, OWNER, component, contents, converge, graph_of, spec, valid_specs
 
@@ -35,6 +35,7 @@ def test_r09_r11_what_the_spec_no_longer_says_is_gone(before: dict[str, Any], af
 
 
 @given(valid_specs(), valid_specs())
+@example(spec(component()), spec(component(resources={"requests": {"cpu": "100m"}})))
 def test_r11_there_and_back_is_where_it_was(first: dict[str, Any], second: dict[str, Any]) -> None:
     """A -> B -> A leaves what A left."""
     applier, fresh = NoopApplier(), NoopApplier()

@@ -166,6 +166,46 @@ def test_r08_children_of_a_graph_being_deleted_are_not_made_again(harness: Harne
     assert applier.verbs() == ["Create ConfigMap cm-other"]
 
 
+@pytest.mark.parametrize("left", ["nothing", "what finalizers keep", "another one"])
+def test_r08_what_garbage_collection_removed_is_not_made_again_for_a_graph_whose_end_was_not_heard_of(
+    harness: Harness, applier: RecordingApplier, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    """The watches are heard in any order: an APIGraph whose objects are missing is asked for before they are made."""
+    name = harness.put(spec(component()))
+    harness.reconciler.reconcile(name)
+    obj = harness.graphs.get(name)
+    assert obj is not None
+    late = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if left == "what finalizers keep" else {"uid": "another"}
+    newer = {**obj, "metadata": {**obj["metadata"], **late, "resourceVersion": "1000"}}
+    answer = Result("ok", obj=None if left == "nothing" else newer)
+    monkeypatch.setattr(harness.writer, "read", lambda _: answer)
+    applier.writes.clear()
+    harness.stores["Service"].remove("svc-users", None)
+    assert harness.reconciler.reconcile(name) == []
+    assert applier.writes == []
+    assert harness.graphs.get(name) == (None if left == "nothing" else newer)
+
+
+def test_r08_nothing_missing_is_made_again_before_it_is_known_that_the_graph_is_still_there(
+    harness: Harness, applier: RecordingApplier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an answer it is asked again; a new graph needs none."""
+    read = harness.writer.read
+    monkeypatch.setattr(harness.writer, "read", lambda _: Result("unknown", message="away"))
+    name = harness.put(spec(component()))
+    assert len(harness.reconciler.reconcile(name)) == 3
+    applier.writes.clear()
+    harness.stores["Service"].remove("svc-users", None)
+    applier.memory.objects.pop(("Service", "svc-users"))
+    assert harness.reconciler.reconcile(name) == []
+    assert harness.status()["phase"] == "Reconciling"
+    monkeypatch.setattr(harness.writer, "read", read)
+    deadline = time.monotonic() + 20
+    while applier.verbs() != ["Create Service svc-users"]:
+        assert time.monotonic() < deadline, applier.verbs()
+        time.sleep(0.05)
+
+
 def test_r23_whoever_waits_for_a_reconcile_is_told_that_the_operator_stops(applier: RecordingApplier) -> None:
     """At the end no request is left waiting: neither one in the queue nor one that comes later."""
     harness = Harness(applier)

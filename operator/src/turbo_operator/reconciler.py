@@ -9,7 +9,7 @@ from concurrent.futures import Future
 
 from turbo_operator import metrics
 from turbo_operator.actions import ActionLog, Record
-from turbo_operator.applier import Applier
+from turbo_operator.applier import Applier, Result
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object, ObjectKey, Options, Owner, desired
 from turbo_operator.core.graph import Graph, Refusal, environment_of
@@ -26,6 +26,12 @@ _RESYNC_S = 300.0
 _READ_AGAIN_S = 5.0
 """So often is asked what became of the last writes of a graph that is refused by now."""
 _STUCK_S = 120.0
+
+_UNREAD_RETRY_S = 0.8
+"""When it is asked again whether an APIGraph is still there."""
+
+IsGone = Callable[[Object], Result]
+"""Asks the API server for an APIGraph: ok if it is gone or being deleted, failed if not, unknown without an answer."""
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +51,7 @@ class Reconciler:
         options: Options,
         *,
         tell: Tell,
+        is_gone: IsGone,
         workers: int = 16,
         writers: int = 16,
         clock: Callable[[], float] = time.monotonic,
@@ -53,6 +60,7 @@ class Reconciler:
         self._graphs = stores[names.GRAPH_KIND]
         self._kinds = [stores[kind] for kind in names.KIND_ORDER]
         self._options = options
+        self._is_gone = is_gone
         self._clock = clock
         self._writer = PlanWriter(stores, applier, actions, tell=tell, threads=writers, clock=clock)
         self.queue = WorkQueue("reconcile")
@@ -230,9 +238,12 @@ class Reconciler:
         wanted = desired(graph, owner, self._options)
         observed = self.observed(name, graph)
         planned = plan(graph, wanted, observed, owner)
+        known = bool(memory.progress().generation or obj.get("status"))
         due = memory.take_plan(generation, planned, wanted, observed, self._clock())
         self._claim(name, memory.conflicts(), observed)
         self.changed(name)
+        if known and any(action.verb == "Create" for action in due) and not self._confirmed(obj):
+            return []
         records: list[Record] = []
         news = memory.news((*refusals, *planned))
         if due or news:
@@ -241,6 +252,22 @@ class Reconciler:
         retry_in_s = memory.retry_in_s(self._clock())
         self.queue.add(name, _RESYNC_S if retry_in_s is None else retry_in_s)
         return records
+
+    def _confirmed(self, obj: Object) -> bool:
+        """Whether an APIGraph whose objects are missing is still there.
+
+        Garbage collection removes them after the APIGraph, but the watches of different kinds are heard in any order:
+        what is asked for after an object was seen to be gone is what the deletion left.
+        """
+        metadata = obj["metadata"]
+        result = self._is_gone(obj)
+        if result.outcome == "unknown":
+            self.queue.add(metadata["name"], _UNREAD_RETRY_S)
+        elif result.obj is not None:
+            self._graphs.put(result.obj)
+        elif result.outcome == "ok":
+            self._graphs.remove(metadata["name"], metadata["uid"])
+        return result.outcome == "failed"
 
     def _claim(self, name: str, conflicts: set[ObjectKey], observed: Mapping[ObjectKey, Object]) -> None:
         """Remember who wants the names that others hold, to come again when they are free.

@@ -9,13 +9,13 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 from turbo_operator.actions import ActionLog, Record
-from turbo_operator.applier import Applier, NoopApplier
+from turbo_operator.applier import Applier, NoopApplier, Result
 from turbo_operator.buildersync import BuilderSync
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object, Options
 from turbo_operator.core.graph import environment_of
 from turbo_operator.core.plan import being_deleted
-from turbo_operator.graphs import GraphWriteError, GraphWriter, MemoryGraphs
+from turbo_operator.graphs import GraphChange, GraphWriteError, GraphWriter, MemoryGraphs
 from turbo_operator.graphwrites import GraphWrites
 from turbo_operator.health import Health
 from turbo_operator.kube.client import RESOURCES, KubeClient
@@ -62,7 +62,9 @@ class Operator:
             self._writer = MemoryGraphs(self._graphs)
             applier = self._memory = NoopApplier(self._is_there)
         options = Options(settings.stub_image, settings.otlp_endpoint)
-        self._reconciler = Reconciler(self._stores, applier, self.actions, options, tell=self._tell)
+        self._reconciler = Reconciler(
+            self._stores, applier, self.actions, options, tell=self._tell, is_gone=self._is_gone
+        )
         self.statuses = StatusKeeper(
             self._graphs, self._reconciler, self._writer, simulated=applier.simulated, tell=self._tell
         )
@@ -222,6 +224,9 @@ class Operator:
         """Dev mode's garbage collection: the children of a graph that is gone."""
         for obj in memory.collect(graph["metadata"]["uid"]):
             self._stores[obj["kind"]].remove(obj["metadata"]["name"], obj["metadata"]["uid"])
+
+    def _is_gone(self, obj: Object) -> Result:
+        return self._writer.read(GraphChange("Delete", obj))
 
     def _tell(self, graph: Object, kind: str, reason: str, message: str) -> None:
         if self._tell_event is not None:

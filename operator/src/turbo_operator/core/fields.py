@@ -36,11 +36,21 @@ def owned_fields(obj: Mapping[str, Any]) -> Mapping[str, Any]:
     return json.loads(text) if text else {}
 
 
+_LIST_KEYS = {"ports": ("containerPort", "port"), "containers": ("name",)}
+"""By which field the entries of a keyed list are told apart: the first that they have."""
+
+
 def applied_fields(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The field tree of an applied object whose lists are all atomic: what dev mode keeps in place of a server's."""
+    """The field tree of an applied object: what dev mode keeps in place of a server's."""
     tree: dict[str, Any] = {}
-    for key, value in wanted.items():
-        tree[f"f:{key}"] = applied_fields(value) if isinstance(value, Mapping) and value else {}
+    for field, value in wanted.items():
+        tree[f"f:{field}"] = {}
+        if isinstance(value, Mapping):
+            tree[f"f:{field}"] = applied_fields(value)
+        elif field in _LIST_KEYS:
+            for item in value:
+                key = next(key for key in _LIST_KEYS[field] if key in item)
+                tree[f"f:{field}"]["k:" + json.dumps({key: item[key]})] = applied_fields(item)
     return tree
 
 
@@ -104,9 +114,6 @@ def displaced(wanted: Mapping[str, Any], observed: Mapping[str, Any]) -> str | N
     if OWNED_FIELDS not in observed["metadata"]:
         return None
     return _displaced(wanted, observed, owned_fields(observed), "")
-
-
-_LIST_KEYS = {"ports": ("containerPort", "port"), "containers": ("name",)}
 
 
 def _displaced(
