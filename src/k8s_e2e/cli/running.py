@@ -27,7 +27,7 @@ scenarios_option = click.option(
 @click.option("--image-prefix", default="", metavar="PREFIX", help="Existing clusters: where the images come from.")
 @scenarios_option
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is kept (default: reports/runs/...).")
-@click.option("--keep", is_flag=True, help="Leave the cluster running.")
+@click.option("--keep", is_flag=True, help="Leave the cluster running; the next run on it deletes the namespace.")
 @click.option("--keep-on-failure", is_flag=True, help="Leave the cluster running if something failed.")
 @click.option("--from", "first", default="deploy", metavar="STAGE", help=f"Begin at: {', '.join(STAGES)}.")
 def run(
