@@ -27,14 +27,22 @@ _ROLLOUTS: dict[str, tuple[dict[str, Any] | None, tuple[str, str]]] = {
     ),
     "nothing yet": ({"observedGeneration": 3}, ("Deploying", "0 of 2 replicas are updated")),
     "half updated": ({**_DONE, "updatedReplicas": 1}, ("Deploying", "1 of 2 replicas are updated")),
-    "old ones left": ({**_DONE, "replicas": 5}, ("Deploying", "3 old replicas are still there")),
+    "updated, but not available": (
+        {**_DONE, "replicas": 3, "updatedReplicas": 1, "unavailableReplicas": 1},
+        ("Deploying", "1 of 2 replicas are updated, and 1 of 3 pods is not available"),
+    ),
+    "none updated, and old ones not available": (
+        {**_DONE, "updatedReplicas": 0, "unavailableReplicas": 2},
+        ("Deploying", "0 of 2 replicas are updated"),
+    ),
+    "old ones left": ({**_DONE, "replicas": 5}, ("Deploying", "3 old pods are still there")),
     "new ones not available": (
         {**_DONE, "replicas": 3, "unavailableReplicas": 1},
-        ("Deploying", "1 of 3 replicas are not available, so that 1 old replicas are still there"),
+        ("Deploying", "1 of 3 pods is not available, so that 1 old pod is still there"),
     ),
     "old ones left because the new ones are not available": (
         {**_DONE, "replicas": 5, "unavailableReplicas": 2},
-        ("Deploying", "2 of 5 replicas are not available, so that 3 old replicas are still there"),
+        ("Deploying", "2 of 5 pods are not available, so that 3 old pods are still there"),
     ),
     "half available": ({**_DONE, "availableReplicas": 1}, ("Deploying", "1 of 2 replicas are available")),
     "none available": (
@@ -97,7 +105,7 @@ def test_a_deployment_of_no_replicas_runs_once_it_was_seen() -> None:
     assert rollout({"metadata": {}, "status": None}, 0) == ("Running", "")
     assert rollout({"metadata": {"generation": 1}, "status": {}}, 0)[0] == "Deploying"
     old = {"observedGeneration": 1, "replicas": 1}
-    assert rollout({"metadata": {"generation": 1}, "status": old}, 0) == ("Deploying", "1 old replicas are still there")
+    assert rollout({"metadata": {"generation": 1}, "status": old}, 0) == ("Deploying", "1 old pod is still there")
 
 
 KEYS = object_keys("users")
@@ -202,6 +210,33 @@ def test_what_ran_and_lost_replicas_is_degraded() -> None:
     assert row["availableGeneration"] == 3
     del observed[_DEPLOYMENT]["metadata"]["generation"]
     assert _row(observed, Progress(7, judged={}))["phase"] == "Deploying"
+
+
+_LOOK = "; why is in the pods: kubectl get pods -l turboengine.io/component=users"
+_NOT_UP: dict[str, tuple[dict[str, Any], str]] = {
+    "waited for": ({}, f"1 of 2 replicas are available{_LOOK}"),
+    "given up": (
+        {"conditions": [_STALLED]},
+        f"1 of 2 replicas are available; ProgressDeadlineExceeded: timed out{_LOOK}",
+    ),
+    "refused before there is a pod": (
+        {"replicas": 0, "updatedReplicas": 0, "unavailableReplicas": 0, "conditions": [_QUOTA]},
+        "0 of 2 replicas are updated; FailedCreate: exceeded quota",
+    ),
+}
+
+
+@pytest.mark.parametrize(("state", "message"), _NOT_UP.values(), ids=_NOT_UP.keys())
+def test_a_component_whose_pods_do_not_come_up_says_how_to_look_at_them(state: dict[str, Any], message: str) -> None:
+    """The reason is in no Deployment: where there are pods that are not available, the next command is given."""
+    observed = _observed()
+    observed[_DEPLOYMENT]["status"] |= {"availableReplicas": 1, "unavailableReplicas": 1, **state}
+    assert _row(observed, Progress(7, judged=_JUDGED))["message"] == message
+    lost = _row(observed, Progress(7, judged=_JUDGED), ran_at=3)["message"]
+    assert lost.endswith(_LOOK) is message.endswith(_LOOK)
+    assert _LOOK not in _row(observed, Progress(6))["message"]
+    observed[_DEPLOYMENT]["status"] = {**_DONE, "unavailableReplicas": 1}
+    assert "message" not in _row(observed, Progress(7, judged=_JUDGED))
 
 
 _UNDER_WAY: dict[str, dict[str, Any]] = {

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from turbo_operator.core import names
 from turbo_operator.core.desired import Object, ObjectKey, object_keys
 from turbo_operator.core.graph import Component, RefusedComponent
 
@@ -65,6 +66,8 @@ def component_status(
     ran = ran_at is not None and ran_at == now_at
     if phase == "Deploying" and ran and _lacks_replicas(deployment, component.replicas):
         phase, message = "Degraded", f"{message}, {_LOST}"
+    if early is None and phase != "Running" and (deployment.get("status") or {}).get("unavailableReplicas"):
+        message += f"; why is in the pods: kubectl get pods -l {names.LABEL_COMPONENT}={component.name}"
     if simulated and phase == "Running":
         message = SIMULATED
     row = _row(component, component.replicas, keys, deployment, (phase, message))
@@ -95,12 +98,13 @@ def rollout(deployment: Mapping[str, Any], replicas: int) -> Verdict:
         return "Deploying", "the Deployment controller has not seen the newest generation"
     total, updated = state.get("replicas") or 0, state.get("updatedReplicas") or 0
     available = state.get("availableReplicas") or 0
+    waiting = state.get("unavailableReplicas") or 0
+    out = f"{waiting} of {_count(total, 'pod')} {'is' if waiting == 1 else 'are'} not available"
     if updated < replicas:
-        missing = f"{updated} of {replicas} replicas are updated"
+        missing = f"{updated} of {replicas} replicas are updated" + (f", and {out}" if waiting and updated else "")
     elif total > updated:
-        missing = f"{total - updated} old replicas are still there"
-        if unavailable := state.get("unavailableReplicas") or 0:
-            missing = f"{unavailable} of {total} replicas are not available, so that {missing}"
+        missing = f"{_count(total - updated, 'old pod')} {'is' if total - updated == 1 else 'are'} still there"
+        missing = f"{out}, so that {missing}" if waiting else missing
     elif available < replicas:
         missing = f"{available} of {replicas} replicas are available"
     else:
@@ -111,6 +115,10 @@ def rollout(deployment: Mapping[str, Any], replicas: int) -> Verdict:
         if (condition.get("type"), condition.get("status")) in {("ReplicaFailure", "True"), ("Progressing", "False")}:
             return "Degraded", f"{missing}; {condition.get('reason')}: {condition.get('message')}"
     return "Deploying", missing
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _lacks_replicas(deployment: Mapping[str, Any], replicas: int) -> bool:
