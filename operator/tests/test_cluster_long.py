@@ -3,6 +3,7 @@
 import os
 import statistics
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,34 @@ def test_r19_fifty_repairs(sandbox: Sandbox) -> None:
     told = f"repair: median {statistics.median(took):.3f} s, p95 {p95:.3f} s, longest {max(took):.3f} s"
     print(told)  # noqa: T201 - the figures
     assert p95 <= 2
+
+
+def test_r26_a_thousand_components_delay_another_graph_by_a_second_at_most(sandbox: Sandbox) -> None:
+    """Five graphs of one component, applied while one of a thousand is written, take a second longer at most."""
+    with sandbox.operator() as operator:
+        alone = [_apply_s(sandbox, operator, f"alone-{number}") for number in range(5)]
+        sandbox.apply(spec(*(idle(f"c{n}") for n in range(1000)), environment="large"))
+        wait("the first writes", lambda: _written(operator, "large") > 50)
+        beside = [_apply_s(sandbox, operator, f"beside-{number}") for number in range(5)]
+        assert _written(operator, "large") < 3000
+    delay_s = statistics.median(beside) - statistics.median(alone)
+    told = f"one component: alone {statistics.median(alone):.3f} s, beside a thousand {delay_s:.3f} s longer"
+    print(told, [round(each, 3) for each in beside])  # noqa: T201 - the figures
+    assert delay_s <= 1
+
+
+def _written(operator: OperatorProcess, environment: str) -> int:
+    """How many writes of an environment are finished."""
+    return sum(action["environment_id"] == environment for action in operator.actions())
+
+
+def _apply_s(sandbox: Sandbox, operator: OperatorProcess, environment: str) -> float:
+    """Apply a graph of one component; gives the seconds until the last of its objects is written."""
+    started = time.time()
+    sandbox.apply(spec(idle(environment), environment=environment))
+    wait(f"the objects of {environment}", lambda: _written(operator, environment) == 3)
+    ends = [action["time"] for action in operator.actions() if action["environment_id"] == environment]
+    return datetime.fromisoformat(max(ends)).timestamp() - started
 
 
 def _repair_s(sandbox: Sandbox, kind: str, component: str) -> float:
