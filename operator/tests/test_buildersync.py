@@ -384,15 +384,15 @@ def test_r06_a_builder_whose_answers_differ_in_their_order_is_asked_ever_more_se
     sync = _sync(builder, harness)
     value = spec(component("a"), component("b"))
     turned = {**value, "components": value["components"][::-1]}
-    pauses = []
-    for n in range(12):
-        builder.say(turned if n % 2 else value)
+    pauses = [0.0]
+    while pauses[-1] < 5.0:
+        builder.say(turned if len(pauses) % 2 else value)
         started = time.monotonic()
         pause = sync.poll()
         pauses.append(pause + time.monotonic() - started)
+        assert len(pauses) < 100
     assert [r["action"] for r in harness.actions.since(0)] == ["Create"]
-    assert min(pauses) >= 0.2
-    assert pauses[-1] >= 5.0
+    assert min(pauses[1:]) >= 0.2
 
 
 def test_r15_an_entry_that_nobody_can_write_is_told_and_prunes_nothing(builder: Builder, harness: Harness) -> None:

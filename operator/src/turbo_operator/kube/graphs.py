@@ -42,11 +42,9 @@ class KubernetesGraphs:
                 return Result("ok", _NOT_FOUND, message="was gone already")
             return _not_written(change, error)
         except Unreachable as error:
-            return (
-                self._read_back(change, 0, str(error))
-                if error.sent
-                else Result("failed", message=str(error), sent=False)
-            )
+            if not error.sent:
+                return Result("failed", message=str(error), sent=False)
+            return self._read_back(change, 0, str(error))
 
     def read(self, change: GraphChange) -> Result:
         """What became of a change whose outcome is unknown."""
