@@ -1,5 +1,6 @@
 """The builder's graphs: taken up at once, pruned only on proof."""
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -356,6 +357,22 @@ def test_r06_the_sync_heeds_retry_after(builder: Builder, harness: Harness, monk
     builder.say({**ONE, "buildId": "build-2"})
     sync.poll()
     assert len(tried) == 3
+
+
+def test_r06_a_write_that_is_due_by_now_is_no_reason_for_a_poll_at_once(
+    builder: Builder, harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late it is for the next try, two polls are some time apart."""
+    sync = _sync(builder, harness)
+    late = itertools.count(1000, 100)
+    sync._retries = GraphRetries(lambda: next(late))
+    builder.say(ONE)
+    tried = _failing(harness, monkeypatch, Result("failed", 500, message="boom"))
+    for n in range(3):
+        started = time.monotonic()
+        pause = sync.poll()
+        assert pause + time.monotonic() - started >= 0.2
+        assert len(tried) == n + 1
 
 
 def test_a_graph_that_is_free_again_is_made_at_once(
