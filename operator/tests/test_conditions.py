@@ -64,24 +64,43 @@ def test_accepted_says_what_was_refused() -> None:
     assert conditions.accepted(["a"], refused=True) == ("False", "Refused", "a")
 
 
-_APPLIED: dict[str, tuple[Progress, bool, conditions.Verdict]] = {
-    "all": (Progress(7), False, ("True", "AllApplied", "")),
-    "refused": (Progress(7), True, ("False", "Refused", "nothing is applied of a refused graph")),
+_GOES = "the APIGraph is being deleted"
+_APPLIED: dict[str, tuple[str, Progress, conditions.Verdict]] = {
+    "all": ("Running", Progress(7), ("True", "AllApplied", "")),
+    "of a graph that is refused": (
+        "Failed",
+        Progress(7, pending=_BOTH),
+        ("False", "Refused", "nothing is applied of a refused graph"),
+    ),
+    "of a graph that goes": ("Deleting", Progress(7, failures=_BOTH), ("False", "Deleting", _GOES)),
     "failures, before conflicts": (
+        "Degraded",
         Progress(7, failures=_BOTH, conflicts={_SERVICE: "c"}, pending={_SERVICE: "p"}),
-        False,
         ("False", "WriteFailed", _LISTED),
     ),
-    "conflicts": (Progress(7, conflicts=_BOTH, pending={_SERVICE: "p"}), False, ("False", "Conflict", _LISTED)),
-    "pending": (Progress(7, pending=_BOTH), False, ("False", "Applying", _LISTED)),
-    "not planned": (Progress(6), False, ("False", "Applying", "")),
+    "conflicts": ("Degraded", Progress(7, conflicts=_BOTH, pending={_SERVICE: "p"}), ("False", "Conflict", _LISTED)),
+    "pending": ("Reconciling", Progress(7, pending=_BOTH), ("False", "Applying", _LISTED)),
 }
 
 
-@pytest.mark.parametrize(("progress", "refused", "verdict"), _APPLIED.values(), ids=_APPLIED.keys())
-def test_applied_says_what_is_not_written(progress: Progress, refused: bool, verdict: conditions.Verdict) -> None:
-    """Applied is true when generation 7 was planned and nothing of it is outstanding, failed or taken."""
-    assert conditions.applied(progress, generation=7, refused=refused) == verdict
+@pytest.mark.parametrize(("phase", "progress", "verdict"), _APPLIED.values(), ids=_APPLIED.keys())
+def test_applied_says_what_is_not_written(phase: str, progress: Progress, verdict: conditions.Verdict) -> None:
+    """Applied is true when the generation was planned and nothing of it is outstanding, failed or taken."""
+    assert conditions.applied(phase, progress, planned=True, unused=0) == verdict
+
+
+def test_applied_waits_for_the_first_look() -> None:
+    """Before the generation was planned nobody knows what there is to write."""
+    told = conditions.applied("Reconciling", Progress(6), planned=False, unused=1)
+    assert told == ("False", "Applying", "not yet compared with the cluster")
+
+
+def test_applied_says_that_components_are_left_out() -> None:
+    """All is applied of what can be: how much cannot is not hidden behind it."""
+    message = "all but 2 components, refused for what Accepted says"
+    assert conditions.applied("Degraded", Progress(7), planned=True, unused=2) == ("True", "AllApplied", message)
+    message = "all but 1 component, refused for what Accepted says"
+    assert conditions.applied("Degraded", Progress(7), planned=True, unused=1) == ("True", "AllApplied", message)
 
 
 def test_ready_counts_what_runs() -> None:

@@ -191,7 +191,7 @@ def test_a_deleted_graph_is_deleting() -> None:
     subject = Subject(1, "build-1", deleting=True)
     result = status(graph_of(value), applier.objects, progress, subject, now=NOW)
     assert result["phase"] == "Deleting"
-    assert _condition(result, "Progressing")["reason"] == "Deleting"
+    assert [_condition(result, name)["reason"] for name in ("Applied", "Progressing")] == ["Deleting"] * 2
 
 
 def test_the_status_of_a_graph() -> None:
@@ -252,6 +252,7 @@ def test_what_is_refused_is_told_with_the_components_first() -> None:
         "a: runtime.replicas: must be 0 to 1000, is -1; c: runtime.port: must be 1 to 65535, is 0; ingress.host: "
     )
     assert _condition(result, "Degraded")["message"] == told["message"]
+    assert _condition(result, "Applied")["message"] == "all but 2 components, refused for what Accepted says"
     assert [row["packageName"] for row in result["componentStatuses"]] == ["a", "b", "c"]
 
 

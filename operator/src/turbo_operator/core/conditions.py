@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from turbo_operator.core.rollout import SIMULATED, Progress
+from turbo_operator.core.rollout import NOT_COMPARED, SIMULATED, Progress
 
 _LISTED = 5
 """How many problems a message spells out."""
+_DELETING = "the APIGraph is being deleted"
 
 Verdict = tuple[str, str, str]
 """Status, reason, message of a condition."""
@@ -39,16 +40,26 @@ def accepted(problems: list[str], *, refused: bool) -> Verdict:
     return "False", "Refused" if refused else "PartlyRefused", listing(problems)
 
 
-def applied(progress: Progress, *, generation: int, refused: bool) -> Verdict:
-    """Whether every object is as the graph wants it."""
-    if refused:
+def applied(phase: str, progress: Progress, *, planned: bool, unused: int) -> Verdict:
+    """Whether every object is as the graph wants it.
+
+    Args:
+        phase: Of the graph.
+        progress: State of the writer.
+        planned: This generation was compared with the cluster.
+        unused: How many components are refused: there are no objects that could be applied of them.
+    """
+    if phase == "Deleting":
+        return "False", phase, _DELETING
+    if phase == "Failed":
         return "False", "Refused", "nothing is applied of a refused graph"
     for reason, messages in (("WriteFailed", progress.failures), ("Conflict", progress.conflicts)):
         if messages:
             return "False", reason, listing(_sentences(messages))
-    if progress.generation != generation or progress.pending:
-        return "False", "Applying", listing(_sentences(progress.pending))
-    return "True", "AllApplied", ""
+    if not planned or progress.pending:
+        return "False", "Applying", listing(_sentences(progress.pending)) or NOT_COMPARED
+    rest = f"all but {unused} component{'' if unused == 1 else 's'}, refused for what Accepted says"
+    return "True", "AllApplied", rest if unused else ""
 
 
 def ready(phase: str, rows: list[dict[str, Any]], *, planned: bool, simulated: bool) -> Verdict:
@@ -61,7 +72,7 @@ def ready(phase: str, rows: list[dict[str, Any]], *, planned: bool, simulated: b
         simulated: Nothing runs in truth.
     """
     if phase == "Deleting":
-        return "False", "Deleting", "the APIGraph is being deleted"
+        return "False", phase, _DELETING
     if phase == "Failed":
         return "False", "Refused", "a refused graph has no components"
     missing = _rows([row for row in rows if row["phase"] != "Running"])
@@ -69,7 +80,7 @@ def ready(phase: str, rows: list[dict[str, Any]], *, planned: bool, simulated: b
         running = f"{len(rows) - len(missing)} of {len(rows)} components run"
         return "False", "NotAvailable", f"{running}: {listing(missing)}"
     if not planned:
-        return "False", "NotAvailable", "not yet compared with the cluster"
+        return "False", "NotAvailable", NOT_COMPARED
     return ("True", "Simulated", SIMULATED) if simulated else ("True", "AllAvailable", "")
 
 

@@ -9,6 +9,7 @@ from turbo_operator.core.desired import Object, ObjectKey, object_keys
 from turbo_operator.core.graph import Component, RefusedComponent
 
 SIMULATED = "simulated: OPERATOR_MODE=dev writes nothing and runs nothing"
+NOT_COMPARED = "not yet compared with the cluster"
 _LOST = "after all were available"
 _UNDER_WAY = frozenset({"NewReplicaSetCreated", "FoundNewReplicaSet", "ReplicaSetUpdated"})
 """Reasons of a Deployment's Progressing condition while its newest pods were never all available."""
@@ -144,7 +145,7 @@ def _outstanding(
     keys: tuple[ObjectKey, ...], observed: Mapping[ObjectKey, Object], progress: Progress, generation: int
 ) -> Verdict | None:
     if progress.generation != generation:
-        return "Pending", "not yet compared with the cluster"
+        return "Pending", NOT_COMPARED
     for key in keys:
         present = observed.get(key)
         if key in progress.pending:

@@ -57,17 +57,18 @@ def status(
     if progress.generation != subject.generation:
         progress = Progress(progress.generation)  # what went wrong with another spec says nothing of this one
     rows: list[dict[str, Any]] = []
-    problems = list(graph.problems)
+    problems, unused = list(graph.problems), 0
     if isinstance(graph, Graph):
         rows = _rows(graph, observed, progress, subject, simulated=simulated)
         problems = [f"{refused.package_name}: {refused.message}" for refused in graph.refused] + problems
+        unused = len(graph.refused)
     refused = not isinstance(graph, Graph)
     generation = subject.generation
     planned = progress.generation == generation
     phase = _phase(rows, progress, subject, problems=bool(problems), refused=refused)
     verdicts = {
         "Accepted": conditions.accepted(problems, refused=refused),
-        "Applied": conditions.applied(progress, generation=generation, refused=refused),
+        "Applied": conditions.applied(phase, progress, planned=planned, unused=unused),
         "Ready": conditions.ready(phase, rows, planned=planned, simulated=simulated),
         "Progressing": conditions.progressing(phase, rows),
         "Degraded": conditions.degraded(phase, rows, problems, progress),
