@@ -23,6 +23,7 @@ from specs import component, spec
 
 from turbo_operator import api
 from turbo_operator.__main__ import listen
+from turbo_operator.actions import ActionLog
 from turbo_operator.api import LARGEST_BODY, MOST_POSTS
 from turbo_operator.applier import Result
 from turbo_operator.core.desired import Object
@@ -212,6 +213,19 @@ def test_actions_are_numbered_without_gaps_and_filtered(client: httpx.Client) ->
     assert everything["actions"][0].keys() >= keys | {"http_status", "duration_ms", "trace_id", "span_id", "time"}
     assert len(client.get("/v1/actions?since=6").json()["actions"]) == everything["newest"] - 6
     assert {a["environment_id"] for a in client.get("/v1/actions?environment=env-2").json()["actions"]} == {"env-2"}
+
+
+def test_actions_say_how_far_back_they_go_and_whose_numbers_they_are(client: httpx.Client, operator: Operator) -> None:
+    """A client whose `since` is of another process, or older than what is kept, can tell from the answer."""
+    operator.actions = ActionLog(kept=2)
+    empty = client.get("/v1/actions").json()
+    assert (empty["newest"], empty["oldest"], empty["actions"]) == (0, 0, [])
+    for name in ("cm-a", "cm-b", "cm-c"):
+        operator.actions.record("env-1", Action("Create", "ConfigMap", name, "a", "missing"), "ok")
+    page = client.get("/v1/actions?since=500").json()
+    assert (page["newest"], page["oldest"], page["actions"]) == (3, 2, [])
+    assert (page["instance"], page["started"]) == (socket.gethostname(), operator.actions.started)
+    assert page["started"] == empty["started"]
 
 
 def test_an_environment_is_deleted_with_its_objects(client: httpx.Client) -> None:

@@ -30,6 +30,8 @@ class ActionLog:
         self._lock = threading.Lock()
         self._records: deque[Record] = deque(maxlen=kept)
         self._seq = 0
+        self.started = timestamp(time.time())
+        """When the numbers began at 1: another time is another process, whose numbers say nothing of this one's."""
 
     def record(
         self,
@@ -92,3 +94,9 @@ class ActionLog:
     def newest(self) -> int:
         """The number of the newest record, 0 before the first."""
         return self._seq
+
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest record that is kept, 0 before the first."""
+        with self._lock:
+            return self._records[0]["seq"] if self._records else 0

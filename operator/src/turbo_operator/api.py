@@ -10,6 +10,7 @@ import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from socket import gethostname
 from typing import Any
 
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
@@ -156,9 +157,9 @@ class Api:
         if not since.isdecimal() or len(since) > 18:  # noqa: PLR2004 - a 64 bit integer
             raise ApiProblem(400, "invalid_parameter", f"since={since[:40]!r} is not a number")
         log = self._operator.actions
-        newest = log.newest
+        known = {"newest": log.newest, "oldest": log.oldest}
         records = log.since(int(since), request.query_params.get("environment"))
-        return _Json({"actions": records, "newest": newest})
+        return _Json({"actions": records, **known, "instance": gethostname(), "started": log.started})
 
     async def delete_environment(self, request: Request) -> Response:
         """``DELETE /v1/environments/{environmentId}``."""

@@ -218,8 +218,14 @@ def document() -> dict[str, Any]:
     """The document, as the code behaves."""
     actions = {
         "type": "object",
-        "required": ["actions", "newest"],
-        "properties": {"actions": {"type": "array", "items": _ACTION}, "newest": _COUNT},
+        "required": ["actions", "newest", "oldest", "instance", "started"],
+        "properties": {
+            "actions": {"type": "array", "items": _ACTION},
+            "newest": {**_COUNT, "description": "seq of the newest action, whatever was asked for; 0 before the first"},
+            "oldest": {**_COUNT, "description": "seq of the oldest action that is kept; what was before is in the log"},
+            "instance": {"type": "string", "description": "host name, which is the pod's name"},
+            "started": {"type": "string", "description": "when this process began to count; another began at 1 anew"},
+        },
     }
     reconciled = {
         "type": "object",
