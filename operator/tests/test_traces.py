@@ -74,13 +74,19 @@ def test_a_reconcile_without_work_is_not_traced(spans: InMemorySpanExporter) -> 
     harness.stop()
 
 
-def test_a_repair_is_a_trace_of_its_own(spans: InMemorySpanExporter) -> None:
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_repair_is_a_trace_of_its_own(spans: InMemorySpanExporter, restarted: bool) -> None:
     """What happens later to a generation that was carried out is not told as part of the request that brought it."""
     applier = RecordingApplier()
     harness = Harness(applier)
     upsert(harness.writer, harness.graphs, spec(component()), source="api", traceparent=PARENT)
     harness.reconciler.reconcile("env-1")
     spans.clear()
+    if restarted:
+        obj = harness.graphs.get("env-1")
+        assert obj is not None
+        harness.writer.write_status(obj, harness.status())
+        harness.reconciler._memories.clear()
     applier.memory.objects.pop(("Service", "svc-users"))
     harness.stores["Service"].remove("svc-users", None)
     harness.reconciler.reconcile("env-1")

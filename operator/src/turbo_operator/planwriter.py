@@ -13,6 +13,7 @@ from opentelemetry import trace
 
 from turbo_operator import metrics
 from turbo_operator.actions import ActionLog, Record
+from turbo_operator.announcements import Tell, announce
 from turbo_operator.applier import Applier, Result
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object, ObjectKey
@@ -27,11 +28,6 @@ _OUTAGE = 16
 """After so many writes in a row without any answer the rest is left for later: it would only wait, too."""
 _UNREADABLE = 3
 """After so many outcomes that cannot be read the rest is left for later: each may take seconds of a worker."""
-_EVENTS = 10
-"""So many Events of one reason follow from one reconcile; the rest is counted in one more."""
-
-Tell = Callable[[Object, str, str, str], None]
-"""Called with (APIGraph, Normal or Warning, reason, message)."""
 
 
 @dataclass(slots=True)
@@ -106,7 +102,7 @@ class PlanWriter:
         metadata = obj["metadata"]
         annotations = metadata.get("annotations") or {}
         # The first work on a generation continues the trace that brought it; repairs are traces of their own.
-        first = memory.first_work(metadata.get("generation", 0))
+        first = memory.first_work(metadata.get("generation", 0)) and not _carried_out(obj)
         context = parent(annotations.get(names.ANNOTATION_TRACEPARENT) if first else None)
         attributes = {
             "turbo.environment": graph.environment_id,
@@ -124,13 +120,13 @@ class PlanWriter:
             failed = [record for record in records if record["outcome"] not in {"ok", "skipped"}]
             if failed:
                 span.set_status(trace.StatusCode.ERROR, f"{len(failed)} of {len(due)} writes failed")
-        self._announce(obj, records)
+        announce(self._tell, obj, records)
         return records
 
     def tell_news(self, obj: Object, news: list[Action]) -> list[Record]:
         """Tell why nothing can be made of a graph; gives the records of it."""
         records = [self._actions.record(environment_of(obj), action, "skipped") for action in news]
-        self._announce(obj, records)
+        announce(self._tell, obj, records)
         return records
 
     def read_back(self, memory: GraphMemory) -> None:
@@ -263,25 +259,9 @@ class PlanWriter:
             store.remove(action.name, action.uid or "")
         memory.take_result(action, result, self._clock())
 
-    def _announce(self, obj: Object, records: list[Record]) -> None:
-        """One Event for all writes of a reconcile; one each for what cannot be done, up to a number."""
-        done = [r for r in records if r["outcome"] == "ok"]
-        if done:
-            counts = {verb: sum(r["action"] == verb for r in done) for verb in ("Create", "Update", "Delete")}
-            told = ", ".join(f"{verb.lower()}d {count}" for verb, count in counts.items() if count)
-            objects = ", ".join(f"{r['resource_kind']} {r['resource_name']}" for r in done[:6])
-            more = f" and {len(done) - 6} more" if len(done) > 6 else ""  # noqa: PLR2004 - as many as were named
-            self._tell(obj, "Normal", "Applied", f"{told}: {objects}{more}")
-        troubles: dict[str, list[str]] = defaultdict(list)
-        for record in records:
-            what = f"{record['resource_kind']} {record['resource_name']}: {record['reason']}"
-            if record["outcome"] == "skipped":
-                troubles[record["action"]].append(what)
-            elif record["outcome"] in {"failed", "unknown"}:
-                troubles["WriteFailed"].append(what)
-        for reason, told_of in troubles.items():
-            for what in told_of[:_EVENTS]:
-                self._tell(obj, "Warning", reason, what)
-            if len(told_of) > _EVENTS:
-                rest = f"and {len(told_of) - _EVENTS} more, which the action log and the status name"
-                self._tell(obj, "Warning", reason, rest)
+
+def _carried_out(obj: Object) -> bool:
+    """Whether an earlier process wrote into the status that all of this generation is written."""
+    status = obj.get("status") or {}
+    applied = any(c.get("type") == "Applied" and c.get("status") == "True" for c in status.get("conditions") or ())
+    return applied and status.get("observedGeneration") == obj["metadata"].get("generation")

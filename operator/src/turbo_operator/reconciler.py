@@ -9,6 +9,7 @@ from concurrent.futures import Future
 
 from turbo_operator import metrics
 from turbo_operator.actions import ActionLog, Record
+from turbo_operator.announcements import Tell
 from turbo_operator.applier import Applier, Result
 from turbo_operator.core import names
 from turbo_operator.core.desired import Object, ObjectKey, Options, Owner, desired
@@ -17,7 +18,7 @@ from turbo_operator.core.normalize import normalize
 from turbo_operator.core.plan import Action, being_deleted, plan
 from turbo_operator.core.rollout import Progress
 from turbo_operator.memory import GraphMemory
-from turbo_operator.planwriter import PlanWriter, Tell
+from turbo_operator.planwriter import PlanWriter
 from turbo_operator.store import Store, graphs_of, owners_of, same_but_status
 from turbo_operator.workqueue import WorkQueue
 

@@ -14,12 +14,12 @@ from functools import cached_property
 from typing import Any
 
 from turbo_operator import metrics
+from turbo_operator.announcements import Tell
 from turbo_operator.core import names
 from turbo_operator.core.graph import environment_of
 from turbo_operator.core.plan import being_deleted
 from turbo_operator.core.status import Subject, status
 from turbo_operator.graphs import GraphWriter
-from turbo_operator.planwriter import Tell
 from turbo_operator.reconciler import Reconciler
 from turbo_operator.statuswriter import StatusWriter
 from turbo_operator.store import Store

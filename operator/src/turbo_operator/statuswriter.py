@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from turbo_operator import metrics
+from turbo_operator.announcements import Tell
 from turbo_operator.core.desired import Object
 from turbo_operator.core.status import shortened
 from turbo_operator.graphs import GraphWriter
-from turbo_operator.planwriter import Tell
 from turbo_operator.store import Store
 
 _INTERVAL_S = 0.5
