@@ -265,6 +265,24 @@ def test_a_rollout_under_way_is_no_loss(state: dict[str, Any]) -> None:
     assert row["availableGeneration"] == 3
 
 
+def test_a_first_generation_is_judged_by_its_own_status() -> None:
+    """A Deployment that was just made has lost nothing before its controller says that replicas are missing."""
+    observed = _observed()
+    deployment = observed[_DEPLOYMENT]
+    deployment["metadata"]["generation"] = 1
+    deployment["status"] = {}
+    users = graph_of(spec(component())).components[0]
+
+    def phase() -> str:
+        progress = Progress(7, judged={_DEPLOYMENT: 1})
+        row = component_status(users, observed, progress, generation=7, ran_at=1, simulated=False)
+        return str(row["phase"])
+
+    assert phase() == "Deploying"
+    deployment["status"] = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}
+    assert phase() == "Degraded"
+
+
 def test_a_rollout_of_a_later_generation_is_no_loss() -> None:
     """Whoever changed the Deployment after it ran: its new pods are awaited, and what ran is past."""
     observed = _observed()

@@ -129,7 +129,7 @@ def _lacks_replicas(deployment: Mapping[str, Any], replicas: int) -> bool:
         (condition.get("type"), condition.get("reason") in _UNDER_WAY) == ("Progressing", True)
         for condition in state.get("conditions") or ()
     )
-    seen = (state.get("observedGeneration") or 0) >= deployment["metadata"].get("generation", 0)
+    seen = (state.get("observedGeneration") or 0) >= deployment["metadata"]["generation"]
     return seen and not under_way and (state.get("availableReplicas") or 0) < replicas
 
 
