@@ -320,3 +320,24 @@ def test_r17_after_a_restart_a_status_that_is_not_true_any_more_is_written_at_on
     later = StatusWriter(harness.graphs, harness.writer, tell=lambda *_: None)
     assert later.write("env-1", told, {**running, "phase": "Deploying"}) is None
     assert _written_phase(harness) == "Deploying"
+
+
+@pytest.mark.parametrize(
+    ("packages", "message"),
+    [
+        ((), "build build-1: it has no components"),
+        (("a",), "build build-1: its component runs"),
+        (("a", "b"), "build build-1: all 2 components run"),
+    ],
+)
+def test_the_event_of_a_running_graph_counts_its_components(
+    harness: Harness, packages: tuple[str, ...], message: str
+) -> None:
+    """Whoever reads the Events learns how much runs, in words that fit the number."""
+    name = harness.put(spec(*map(component, packages)))
+    harness.reconciler.request(name).result(10)
+    obj, told = harness.graphs.get(name), list[str]()
+    assert obj is not None
+    writer = StatusWriter(harness.graphs, harness.writer, tell=lambda *news: told.append(news[-1]))
+    assert writer.write(name, obj, harness.status()) is None
+    assert told == [message]

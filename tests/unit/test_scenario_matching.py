@@ -133,7 +133,9 @@ def test_old_replicas_keep_a_rollout_from_being_finished():
     """One replica too many is a pod of the old template."""
     obj = deployment(replicas=1, updatedReplicas=1, availableReplicas=1)
     obj["status"]["replicas"] = 2
-    assert unsettled(obj) == "rollout: 1 old replicas are still there"
+    assert unsettled(obj) == "rollout: 1 old replica is still there"
+    obj["status"]["replicas"] = 3
+    assert unsettled(obj) == "rollout: 2 old replicas are still there"
 
 
 def lookup(name):

@@ -112,6 +112,7 @@ class StatusWriter:
 def _explained(computed: Mapping[str, Any]) -> str:
     rows = computed["componentStatuses"]
     if computed["phase"] == "Running":
-        return f"build {computed['buildId']}: all {len(rows)} components run"
+        few = {0: "it has no components", 1: "its component runs"}
+        return f"build {computed['buildId']}: {few.get(len(rows), f'all {len(rows)} components run')}"
     degraded = next(c for c in computed["conditions"] if c["type"] == "Degraded")
     return f"build {computed['buildId']}: {degraded['message']}"

@@ -34,8 +34,8 @@ def _rollout(obj: Mapping[str, Any], status: Mapping[str, Any]) -> str:
         available, there = status.get("availableReplicas", 0), status.get("replicas", 0)
     if updated < wanted:
         return f"rollout: {updated} of {wanted} replicas updated"
-    if there > wanted:
-        return f"rollout: {there - wanted} old replicas are still there"
+    if (old := there - wanted) > 0:
+        return f"rollout: {old} old replica{'s are' if old > 1 else ' is'} still there"
     if available < wanted:
         return f"rollout: {available} of {wanted} replicas available"
     return ""
