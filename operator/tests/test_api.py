@@ -563,7 +563,8 @@ def test_text_that_nobody_can_write_spoils_no_answer(operator: Operator) -> None
         headers = {"content-type": "application/json"}
         for half in (b"\\ud800", b"\xed\xa0\x80"):
             body = json.dumps(spec(component(), environment="env-HALF")).encode().replace(b"HALF", half)
-            assert client.post("/v1/reconcile", content=body, headers=headers).status_code == 400
+            reply = client.post("/v1/reconcile", content=body, headers=headers)
+            assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_json")
         operator.actions.record("env-\ud800", Action("Refuse", "APIGraph", "x", "", "because of \udfff"), "skipped")
         newest = client.get("/v1/actions").json()["actions"][-1]
     assert (newest["environment_id"], newest["reason"]) == ("env-?", "because of ?")

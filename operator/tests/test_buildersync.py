@@ -375,6 +375,23 @@ def test_r06_a_write_that_is_due_by_now_is_no_reason_for_a_poll_at_once(
         assert len(tried) == n + 1
 
 
+def test_what_stands_in_the_way_is_looked_at_with_each_poll_and_not_oftener(
+    builder: Builder, harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph made by hand after a failed write is a conflict, for which nothing has to be tried again."""
+    sync, clock = _sync(builder, harness), Clock()
+    sync._retries = GraphRetries(clock)
+    builder.say(ONE)
+    _failing(harness, monkeypatch, Result("failed", 500, message="boom"))
+    sync.poll()
+    assert sync._retries.due_in_s() == pytest.approx(0.8)
+    harness.graphs.put({"metadata": {"name": "env-1", "uid": "u", "resourceVersion": "1"}, "spec": TWO | ONE})
+    clock.now += 60
+    sync.poll()
+    assert "made by hand" in sync.refused["env-1"]
+    assert sync._retries.due_in_s() == float("inf")
+
+
 def test_a_graph_that_is_free_again_is_made_at_once(
     builder: Builder, harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ from fake_apiserver import (
     slow,
 )
 from fake_builder import Builder, fake_builder
+from fake_objects import Event
 from sandbox import wait
 from serving import serving
 from specs import component, spec
@@ -161,6 +162,24 @@ def _has(here: World, verb: str, lines: int) -> bool:
     return len(here.told(verb)) == lines
 
 
+class Late:
+    """Keeps the events of APIGraphs back until they are released."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self._kept: list[Event] = []
+
+    def __call__(self, kind: str, events: list[Event]) -> list[Event]:
+        """Nothing of APIGraphs, or all at once."""
+        if kind != "APIGraph":
+            return events
+        self._kept += events
+        if not self.open:
+            return []
+        kept, self._kept = self._kept, []
+        return kept
+
+
 @pytest.mark.parametrize("readable", [True, False], ids=["read back", "unreadable"])
 def test_a_request_whose_write_was_lost_is_told_as_it_ended(tmp_path: Path, *, readable: bool) -> None:
     """POST and DELETE succeed when reading back shows it; else they answer `unknown`, and the watch tells the end."""
@@ -174,6 +193,8 @@ def test_a_request_whose_write_was_lost_is_told_as_it_ended(tmp_path: Path, *, r
             here.server.script(target, reset_after, kind="APIGraph")
             if not readable:
                 here.server.script("get", answer(500, "InternalError"), kind="APIGraph")
+            late = here.server.tamper = Late()
+            here.server.tampered = True
             reply = send()
             assert here.server.unmet() == 0
             verb = VERBS[target]
@@ -182,8 +203,11 @@ def test_a_request_whose_write_was_lost_is_told_as_it_ended(tmp_path: Path, *, r
                 assert here.told(verb) == [(verb, "env-1", "ok")]
             else:
                 assert (reply.status_code, reply.json()["error"]["code"]) == (503, "unknown")
+                assert here.told(verb) == [(verb, "env-1", "unknown")]
+                late.open = True
                 wait("the second line", partial(_has, here, verb, 2))
                 assert here.told(verb) == [(verb, "env-1", "unknown"), (verb, "env-1", "ok")]
+            late.open = True
             assert len(here.server.asked(target, "APIGraph")) == 1
         assert here.builds() == {}
 
