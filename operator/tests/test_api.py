@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from turbo_operator.__main__ import listen
 from turbo_operator.actions import ActionLog
 from turbo_operator.api import LARGEST_BODY, MOST_POSTS
 from turbo_operator.applier import Result
-from turbo_operator.core.desired import Object
 from turbo_operator.core.names import graph_name
 from turbo_operator.core.normalize import normalize
 from turbo_operator.core.plan import Action
@@ -402,31 +401,6 @@ def test_r22_health_and_readiness(client: httpx.Client, operator: Operator) -> N
     assert operator.stop(5)
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").status_code == 503
-
-
-def test_r23_a_status_write_in_flight_ends_before_the_process_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end of the operator waits for a status that is on its way, as it does for other writes."""
-    with running(Settings()) as operator, serving(operator) as client:
-        write, join = operator._writer.write_status, operator.statuses.join
-        begun, awaited, ended = threading.Event(), threading.Event(), threading.Event()
-
-        def slow(obj: Object, status: Mapping[str, Any]) -> Result:
-            begun.set()
-            assert awaited.wait(10)
-            result = write(obj, status)
-            ended.set()
-            return result
-
-        def joined(timeout_s: float) -> None:
-            awaited.set()
-            join(timeout_s)
-
-        monkeypatch.setattr(operator._writer, "write_status", slow)
-        monkeypatch.setattr(operator.statuses, "join", joined)
-        _reconcile(client, spec(component()))
-        assert begun.wait(10)
-        assert operator.stop(5)
-        assert ended.is_set()
 
 
 def test_nothing_is_said_before_the_caches_are_synced() -> None:

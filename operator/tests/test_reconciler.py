@@ -234,24 +234,6 @@ def test_r23_whoever_waits_for_a_reconcile_is_told_that_the_operator_stops(appli
     assert [type(error) for error in told[-5:]] == [StoppedError] * 5  # sixteen workers may have begun
 
 
-def test_r23_the_rest_of_a_component_is_not_begun_after_sigterm(applier: RecordingApplier) -> None:
-    """A component whose ConfigMap is in flight when the operator stops gets neither Service nor Deployment."""
-    harness = Harness(applier)
-    stopping = harness.reconciler._writer._stopping
-    begun = threading.Event()
-
-    def hold(_: Action) -> None:
-        begun.set()
-        assert stopping.wait(10)
-
-    applier.fault = hold
-    future = harness.reconciler.request(harness.put(spec(component())))
-    assert begun.wait(10)
-    harness.stop()
-    assert applier.verbs() == ["Create ConfigMap cm-users"]
-    assert [record["outcome"] for record in future.result(0)] == ["ok"]
-
-
 def test_r01_what_no_event_tells_of_is_noticed_by_the_next_look(
     harness: Harness, applier: RecordingApplier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
