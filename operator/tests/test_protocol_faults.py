@@ -343,12 +343,16 @@ def _disturb(directory: Path, seed: int, *, changes: int) -> None:
         here.sandbox.apply(_before())
         here.settle()
         here.server.tamper, here.server.tampered = disturbance, True
-        for _ in range(changes):
+        made = 0
+        while made < changes or not all(
+            disturbance.done.values()
+        ):  # which events come together is the machine's choice
             _act(here, choice, [_before(), _after()])
             time.sleep(choice.choice([0, 0.02, 0.2]))
+            made += 1
+            assert made < 50 * changes, f"nothing was disturbed in some way: {disturbance.done}"
         here.sandbox.apply(_after())
         here.settle()
-        assert all(disturbance.done.values()), disturbance.done
         mark = len(here.server.seen)
         time.sleep(1)
         here.settle()
