@@ -124,6 +124,9 @@ def test_entries_of_keyed_lists_are_owned_one_by_one() -> None:
     ports: dict[str, Any] = {'k:{"containerPort": 80}': {"f:containerPort": {}, "f:name": {}}}
     fields = {"f:name": {}, "f:image": {}, "f:ports": ports, "f:args": {}}
     assert applied_fields({"containers": [container]}) == {"f:containers": {'k:{"name": "main"}': fields}}
+    assert applied_fields({"data": {"ports": "80", "containers": ""}}) == {
+        "f:data": {"f:ports": {}, "f:containers": {}}
+    }
     assert applied_fields({"ports": [{"port": 80}]}) == {"f:ports": {'k:{"port": 80}': {"f:port": {}}}}
 
 

@@ -95,6 +95,12 @@ def test_a_lost_answer_is_read_back(lost: Exception, action: Action, found: Any,
         assert result.obj is not None
 
 
+def test_r06_a_read_back_that_is_put_off_says_for_how_long() -> None:
+    """Whoever asks again heeds what the API server answered to the question."""
+    result, _ = _write(UPDATE, LOST, ApiError(429, "TooManyRequests", "slow down", retry_after_s=7.0))
+    assert (result.outcome, result.retry_after_s) == ("unknown", 7.0)
+
+
 def test_what_never_left_is_failed_and_not_read_back() -> None:
     """A connection that was refused has written nothing."""
     result, client = _write(CREATE, Unreachable("refused", sent=False))

@@ -189,21 +189,36 @@ def test_r08_what_garbage_collection_removed_is_not_made_again_for_a_graph_whose
 def test_r08_nothing_missing_is_made_again_before_it_is_known_that_the_graph_is_still_there(
     harness: Harness, applier: RecordingApplier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without an answer it is asked again; a new graph needs none."""
-    read = harness.writer.read
-    monkeypatch.setattr(harness.writer, "read", lambda _: Result("unknown", message="away"))
+    """Without an answer it is told, and asked again less and less often; all else is written, a new graph at once."""
+    read, unread = harness.writer.read, Result("unknown", message="away")
+    monkeypatch.setattr(harness.writer, "read", lambda _: unread)
     name = harness.put(spec(component()))
     assert len(harness.reconciler.reconcile(name)) == 3
     applier.writes.clear()
     harness.stores["Service"].remove("svc-users", None)
     applier.memory.objects.pop(("Service", "svc-users"))
-    assert harness.reconciler.reconcile(name) == []
-    assert harness.status()["phase"] == "Reconciling"
+    harness.put(spec(component(), component("other", replicas=0), build="build-2"))
+    deployment = harness.stores["Deployment"].get("deploy-users")
+    assert deployment is not None
+    drifted = {**deployment, "spec": {**deployment["spec"], "replicas": 7}}
+    harness.stores["Deployment"].put({**drifted, "metadata": {**drifted["metadata"], "resourceVersion": "1000"}})
+    harness.reconciler.reconcile(name)
+    assert applier.verbs() == ["Update Deployment deploy-users"]
+    status = harness.status()
+    assert status["phase"] == "Degraded"
+    assert "whether the APIGraph is still there is not known: away" in status["componentStatuses"][-1]["message"]
+    memory = harness.reconciler._memories[name]
+    assert memory.retry_in_s(harness.now) == pytest.approx(0.8)
+    harness.now += 0.8
+    unread = Result("unknown", message="too many requests", retry_after_s=30)
+    harness.reconciler.reconcile(name)
+    assert memory.retry_in_s(harness.now) == pytest.approx(30)
     monkeypatch.setattr(harness.writer, "read", read)
-    deadline = time.monotonic() + 20
-    while applier.verbs() != ["Create Service svc-users"]:
-        assert time.monotonic() < deadline, applier.verbs()
-        time.sleep(0.05)
+    harness.now += 30
+    applier.writes.clear()
+    harness.reconciler.reconcile(name)
+    assert "Create Service svc-users" in applier.verbs()
+    assert harness.status()["phase"] == "Running"
 
 
 def test_r23_whoever_waits_for_a_reconcile_is_told_that_the_operator_stops(applier: RecordingApplier) -> None:
@@ -311,6 +326,20 @@ def test_r06_the_end_of_an_outage_is_noticed_soon(
         assert wait is not None
         harness.now += wait
     assert wait == pytest.approx(longest_s)
+
+
+def test_r06_a_deployment_that_waits_for_its_configmap_is_no_reason_to_come_again_at_once(
+    harness: Harness, applier: RecordingApplier
+) -> None:
+    """Its own earlier failure is past: what it waits for says when to come again, and not a loop without a pause."""
+    applier.fault = _fail(("Deployment", "deploy-users"))
+    name = harness.put(spec(component(env={"A": "1"})))
+    harness.reconciler.reconcile(name)
+    applier.fault = _fail(("ConfigMap", "cm-users"), refused=True, http_status=422)
+    harness.put(spec(component(env={"A": "2"}), build="build-2"))
+    harness.now += 100
+    harness.reconciler.reconcile(name)
+    assert harness.reconciler._memories[name].retry_in_s(harness.now) == pytest.approx(0.8)
 
 
 def test_r16_an_object_that_vanishes_does_not_wait_for_the_failure_of_its_update(

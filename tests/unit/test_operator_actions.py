@@ -185,3 +185,11 @@ def test_rows_of_an_older_kit_make_a_report(tmp_path):
     run.actions.write_bytes(msgspec.json.encode(old))
     write_reports(run)
     assert "- **Writes done**: 1 (1 Create); none failed\n" in run.report.read_text()
+
+
+def test_a_refusal_is_not_mended_by_a_later_write(tmp_path):
+    """An object may be written later and what was refused of it still be refused."""
+    refusal = act(5, "Refuse", "shelf", outcome="skipped", kind="Shelf", reason="a.b: too wide")
+    text, _ = section(tmp_path, refusal, act(6, "Update", "shelf", kind="Shelf"))
+    assert "a.b: too wide" in text
+    assert "written later" not in text

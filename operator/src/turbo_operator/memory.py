@@ -157,9 +157,10 @@ class GraphMemory:
             self._judged[key] = obj["metadata"].get("generation", 0)
 
     def hold(self, action: Action, reason: str) -> None:
-        """An action has to wait for something else."""
+        """An action has to wait for something else: its own failure, if it had one, is no reason to come again."""
         with self._lock:
             self._pending[action.key] = reason
+            self._troubles.pop(action.key, None)
 
     def unsettled(self, key: ObjectKey) -> bool:
         """Whether an object is not, or not surely, what the plan wants."""

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 
 from turbo_operator import metrics
 from turbo_operator.actions import ActionLog, Record
@@ -27,9 +28,6 @@ _RESYNC_S = 300.0
 _READ_AGAIN_S = 5.0
 """So often is asked what became of the last writes of a graph that is refused by now."""
 _STUCK_S = 120.0
-
-_UNREAD_RETRY_S = 0.8
-"""When it is asked again whether an APIGraph is still there."""
 
 IsGone = Callable[[Object], Result]
 """Asks the API server for an APIGraph: ok if it is gone or being deleted, failed if not, unknown without an answer."""
@@ -243,8 +241,8 @@ class Reconciler:
         due = memory.take_plan(generation, planned, wanted, observed, self._clock())
         self._claim(name, memory.conflicts(), observed)
         self.changed(name)
-        if known and any(action.verb == "Create" for action in due) and not self._confirmed(obj):
-            return []
+        if known:
+            due = self._confirmed(obj, memory, due)
         records: list[Record] = []
         news = memory.news((*refusals, *planned))
         if due or news:
@@ -254,21 +252,28 @@ class Reconciler:
         self.queue.add(name, _RESYNC_S if retry_in_s is None else retry_in_s)
         return records
 
-    def _confirmed(self, obj: Object) -> bool:
-        """Whether an APIGraph whose objects are missing is still there.
+    def _confirmed(self, obj: Object, memory: GraphMemory, due: list[Action]) -> list[Action]:
+        """The part of `due` that may be written of an APIGraph some of whose objects are missing.
 
         Garbage collection removes them after the APIGraph, but the watches of different kinds are heard in any order:
         what is asked for after an object was seen to be gone is what the deletion left.
         """
+        creates = [action for action in due if action.verb == "Create"]
+        if not creates:
+            return due
         metadata = obj["metadata"]
         result = self._is_gone(obj)
-        if result.outcome == "unknown":
-            self.queue.add(metadata["name"], _UNREAD_RETRY_S)
-        elif result.obj is not None:
+        if result.obj is not None:
             self._graphs.put(result.obj)
         elif result.outcome == "ok":
             self._graphs.remove(metadata["name"], metadata["uid"])
-        return result.outcome == "failed"
+        if result.outcome != "unknown":
+            return due if result.outcome == "failed" else []
+        message = f"not made: whether the APIGraph is still there is not known: {result.message}"
+        log.warning("of %s %d missing objects are %s", metadata["name"], len(creates), message)
+        for action in creates:
+            memory.take_result(action, replace(result, outcome="failed", message=message, sent=False), self._clock())
+        return [action for action in due if action.verb != "Create"]
 
     def _claim(self, name: str, conflicts: set[ObjectKey], observed: Mapping[ObjectKey, Object]) -> None:
         """Remember who wants the names that others hold, to come again when they are free.

@@ -11,7 +11,8 @@ nothing was sent either, and by its words nothing is wrong."""
 
 _DONE = ("ok", "success", "succeeded", "applied", "created", "updated", "deleted", "done", "unchanged")
 _UNKNOWN, _SKIPPED = "unknown", "skipped"  # outcomes
-_WITHHOLDING = ("conflict", "refuse")  # actions
+_REFUSE = "refuse"
+_WITHHOLDING = ("conflict", _REFUSE)  # actions
 _HTTP_ERROR = 400
 
 
@@ -33,6 +34,11 @@ def became(action: Action) -> Became:
 def reference(action: Action) -> str:
     """Return ``Kind/name`` of the object that ``action`` was about."""
     return f"{action.resource_kind}/{action.resource_name}"
+
+
+def refusal(action: Action) -> bool:
+    """Return whether ``action`` says that what is asked for is not accepted."""
+    return action.action.lower() == _REFUSE
 
 
 def later(actions: Sequence[Action]) -> dict[int, Action]:

@@ -47,7 +47,7 @@ def applied_fields(wanted: Mapping[str, Any]) -> dict[str, Any]:
         tree[f"f:{field}"] = {}
         if isinstance(value, Mapping):
             tree[f"f:{field}"] = applied_fields(value)
-        elif field in _LIST_KEYS:
+        elif field in _LIST_KEYS and isinstance(value, list):  # an env variable may be named so, too
             for item in value:
                 key = next(key for key in _LIST_KEYS[field] if key in item)
                 tree[f"f:{field}"]["k:" + json.dumps({key: item[key]})] = applied_fields(item)

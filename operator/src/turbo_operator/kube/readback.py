@@ -39,7 +39,9 @@ def read_back(
         obj = client.request("GET", client.path(kind, name), read_timeout_s=_TIMEOUT_S)
     except (ApiError, Unreachable) as error:
         if not isinstance(error, ApiError) or error.status != _NOT_FOUND:
-            return Result("unknown", status, message=f"{why}; reading it back failed: {error}")
+            retry_after_s = error.retry_after_s if isinstance(error, ApiError) else None
+            message = f"{why}; reading it back failed: {error}"
+            return Result("unknown", status, message=message, retry_after_s=retry_after_s)
         obj = None
     if landed(obj):
         return Result("ok", status, obj, f"{why}; {'it landed' if obj is not None else 'it is gone'}")

@@ -5,7 +5,7 @@ from itertools import accumulate
 
 from k8s_e2e.base.text import one_line
 from k8s_e2e.diagnosis.facts import Facts
-from k8s_e2e.diagnosis.writes import became, later, reference
+from k8s_e2e.diagnosis.writes import became, later, reference, refusal
 from k8s_e2e.model.evidence import Action
 from k8s_e2e.report.model import Block, Bullets, Code, Inline, Line, Link, Section, Table, label
 from k8s_e2e.report.sections import outside_changes, writers
@@ -60,7 +60,11 @@ def _counts(actions: list[Action]) -> list[Line]:
 
 
 def _since(actions: list[Action], found: list[int], after: dict[int, Action]) -> list[Inline]:
-    """Say which of these objects were written later, and which were not."""
+    """Say which of these objects were written later, and which were not.
+
+    What was refused of an object may still be when it is written later: of such a one nothing is said.
+    """
+    found = [index for index in found if index not in after or not refusal(actions[index])]
     written = {reference(actions[index]): after[index] for index in found if index in after}
     never = dict.fromkeys((reference(actions[index]) for index in found if index not in after), "")
     told = {
