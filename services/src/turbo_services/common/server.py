@@ -29,10 +29,14 @@ class _Server(uvicorn.Server):
     changes: Changes | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        log.info("stopping", extra={"signal": signal.Signals(sig).name})
-        if self.changes is not None:
-            asyncio.get_running_loop().call_soon_threadsafe(self.changes.close)
+        # Not here: the signal may have come in the middle of another line, and a stream cannot be written in itself.
+        asyncio.get_running_loop().call_soon_threadsafe(self._stopping, signal.Signals(sig).name)
         super().handle_exit(sig, frame)
+
+    def _stopping(self, name: str) -> None:
+        log.info("stopping", extra={"signal": name})
+        if self.changes is not None:
+            self.changes.close()
 
 
 def run(service: str, kind: type[S], build: Callable[[S], ASGIApp], *, date_header: bool = True) -> int:
