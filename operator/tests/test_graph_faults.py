@@ -24,11 +24,11 @@ from fake_apiserver import (
 )
 from fake_builder import Builder, fake_builder
 from fake_objects import Event
+from fault_cells import ride_out_all
 from sandbox import wait
 from serving import serving
 from specs import component, spec
 
-from turbo_operator.kube.client import KubeClient
 from turbo_operator.kube.listwatch import Pace
 from turbo_operator.runtime import Operator
 from turbo_operator.settings import Settings
@@ -134,21 +134,7 @@ def test_r06_every_write_of_a_graph_in_every_way_at_short_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Create, update and delete recover from each fault, are paced, told as they ended, and keep no other back."""
-    defaults: dict[str, Any] = KubeClient.request.__kwdefaults__ or {}
-    monkeypatch.setitem(defaults, "read_timeout_s", 3.0)
-    failed: dict[tuple[str, str], BaseException] = {}
-
-    def ride(cell: tuple[str, str]) -> None:
-        if failed:
-            return  # one is enough to know
-        try:
-            _ride_out(tmp_path, *cell, times=1, within_s=30)
-        except BaseException as error:  # noqa: BLE001 - told below
-            failed[cell] = error
-
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(ride, CELLS))
-    assert failed == {}
+    ride_out_all(monkeypatch, CELLS, lambda cell: _ride_out(tmp_path, *cell, times=1, within_s=30))
 
 
 @pytest.mark.soak

@@ -65,6 +65,18 @@ def test_the_light_import_leaves_the_real_package_usable() -> None:
     assert done.stdout.split() == ["CoreV1Api", "load_kube_config"]
 
 
+def test_threads_may_load_the_parts_at_the_same_time() -> None:
+    """No thread meets the stand-ins of another, or loses its own half-way."""
+    code = (
+        "import sys, threading; sys.setswitchinterval(1e-6);"
+        "from concurrent.futures import ThreadPoolExecutor; from turbo_operator.kube import package;"
+        "loads = [package.transport_class, package.incluster_module, package.configuration_class] * 4;"
+        "begin = threading.Barrier(len(loads));"
+        "list(ThreadPoolExecutor(len(loads)).map(lambda load: (begin.wait(), load()), loads))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_core_is_pure() -> None:
     """The core imports neither I/O, nor a clock, nor chance, nor anything outside of itself."""
     allowed = {"collections", "dataclasses", "decimal", "hashlib", "json", "re", "typing", "turbo_operator"}

@@ -28,12 +28,12 @@ from fake_apiserver import (
     slow,
 )
 from fake_objects import Event, Object, Problem
+from fault_cells import ride_out_all
 from sandbox import Sandbox, wait
 from specs import OPTIONS, component, graph_of, spec
 
 from turbo_operator.core.desired import Owner, desired, key_of
 from turbo_operator.core.fields import differences, slim
-from turbo_operator.kube.client import KubeClient
 from turbo_operator.kube.listwatch import Pace
 from turbo_operator.runtime import Operator
 from turbo_operator.settings import Settings
@@ -42,7 +42,6 @@ CHILDREN = ("ConfigMap", "Service", "Deployment")
 RECOVERY_S = 75.0
 BACKOFF_S = 0.8
 SHORT = Pace(watch_s=1, silence_s=1.5, backoff_s=0.1, longest_backoff_s=0.5)
-SHORT_READ_S = 3.0
 
 
 class World:
@@ -202,21 +201,7 @@ def _assert_paced(seen: list[Seen], least_s: float) -> None:
 
 def test_r06_every_request_in_every_way_at_short_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lists, watches, writes and status writes recover from each fault once; all at the same time, to save some."""
-    defaults: dict[str, Any] = KubeClient.request.__kwdefaults__ or {}
-    monkeypatch.setitem(defaults, "read_timeout_s", SHORT_READ_S)
-    failed: dict[tuple[str, str], BaseException] = {}
-
-    def ride(cell: tuple[str, str]) -> None:
-        if failed:
-            return  # one is enough to know
-        try:
-            _ride_out(tmp_path, *cell, pace=SHORT, times=1, within_s=30)
-        except BaseException as error:  # noqa: BLE001 - told below
-            failed[cell] = error
-
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(ride, CELLS))
-    assert failed == {}
+    ride_out_all(monkeypatch, CELLS, lambda cell: _ride_out(tmp_path, *cell, pace=SHORT, times=1, within_s=30))
 
 
 @pytest.mark.soak

@@ -9,12 +9,16 @@ taken away again, so that a later `import kubernetes` finds the real package.
 import importlib
 import importlib.util
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 _HEAVY = ("kubernetes", "kubernetes.config", "kubernetes.utils")
+
+_loading = threading.Lock()
+"""Held while stand-ins are there: another thread's import would meet them, or lose them half-way."""
 
 
 @contextmanager
@@ -39,7 +43,7 @@ def _stand_ins() -> Iterator[None]:
 
 
 def _load(module: str) -> Any:
-    with _stand_ins():
+    with _loading, _stand_ins():
         return importlib.import_module(module)
 
 

@@ -1,0 +1,33 @@
+"""Many pairs of a fault and what it meets, at the same time: most of each is waiting."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from turbo_operator.kube.client import KubeClient
+
+Cell = tuple[str, str]
+_READ_TIMEOUT_S = 3.0
+
+
+def ride_out_all(monkeypatch: pytest.MonkeyPatch, cells: Iterable[Cell], ride_out: Callable[[Cell], None]) -> None:
+    """Ride each cell out with a short read timeout; the first failure ends the rest and is told."""
+    defaults: dict[str, Any] = KubeClient.request.__kwdefaults__ or {}
+    monkeypatch.setitem(defaults, "read_timeout_s", _READ_TIMEOUT_S)
+    failed: list[Exception] = []
+
+    def ride(cell: Cell) -> None:
+        if failed:
+            return  # one is enough to know
+        try:
+            ride_out(cell)
+        except Exception as error:  # noqa: BLE001 - raised below
+            error.add_note(f"in the cell {cell}")
+            failed.append(error)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(ride, cells))
+    if failed:
+        raise ExceptionGroup("cells that were not ridden out", failed)
