@@ -95,7 +95,7 @@ class Api:
 
     async def reconcile(self, request: Request) -> Response:
         """``POST /v1/reconcile``."""
-        body = await _json_body(request)
+        body = await _body(request)
         if self._posts >= MOST_POSTS:
             raise ApiProblem(503, "busy", f"{MOST_POSTS} graphs are being carried out or wait for it; try again later")
         self._posts += 1
@@ -197,7 +197,7 @@ class Api:
             raise ApiProblem(503, "not_ready", "the APIGraphs were not read yet")
 
 
-async def _json_body(request: Request) -> bytes:
+async def _body(request: Request) -> bytes:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise ApiProblem(415, "unsupported_media_type", f"content-type {media_type!r}: must be application/json")

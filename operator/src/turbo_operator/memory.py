@@ -62,6 +62,11 @@ class GraphMemory:
                 dict(self._judged),
             )
 
+    @property
+    def generation(self) -> int:
+        """Of the spec that was planned last, 0 before the first plan."""
+        return self._generation
+
     def conflicts(self) -> set[ObjectKey]:
         """Names that the last plan found taken by others."""
         with self._lock:

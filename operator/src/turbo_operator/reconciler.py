@@ -237,7 +237,7 @@ class Reconciler:
         wanted = desired(graph, owner, self._options)
         observed = self.observed(name, graph)
         planned = plan(graph, wanted, observed, owner)
-        known = bool(memory.progress().generation or obj.get("status"))
+        known = bool(memory.generation or obj.get("status"))
         due = memory.take_plan(generation, planned, wanted, observed, self._clock())
         self._claim(name, memory.conflicts(), observed)
         self.changed(name)

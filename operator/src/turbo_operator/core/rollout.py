@@ -126,7 +126,7 @@ def _lacks_replicas(deployment: Mapping[str, Any], replicas: int) -> bool:
     """Whether fewer are available than wanted, by a status that speaks of no earlier object, nor of a rollout."""
     state = deployment.get("status") or {}
     under_way = any(
-        (condition.get("type"), condition.get("reason") in _UNDER_WAY) == ("Progressing", True)
+        condition.get("type") == "Progressing" and condition.get("reason") in _UNDER_WAY
         for condition in state.get("conditions") or ()
     )
     seen = (state.get("observedGeneration") or 0) >= deployment["metadata"]["generation"]
