@@ -1,6 +1,15 @@
-"""How a service listens."""
+"""How a service listens, and how it ends."""
 
+import json
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
 
 from turbo_services.common.server import listen
 from turbo_services.common.settings import Settings
@@ -14,3 +23,37 @@ def test_answers_do_not_wait_for_a_clients_late_acknowledgement() -> None:
         listener.accept()[0] as accepted,
     ):
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_signal_in_the_middle_of_a_log_line_does_not_break_it(tmp_path: Path) -> None:
+    """SIGTERM comes while a line waits for a full pipe: that line is written whole, and the end is logged."""
+    env = {**os.environ, "HOST": "127.0.0.1", "PORT": "0", "DATA_DIR": str(tmp_path), "LOG_LEVEL": "debug"}
+    env.pop("PYTHONUNBUFFERED", None)  # only a stream with a buffer cannot be written from within a write
+    command = [sys.executable, "-m", "turbo_services", "petstore"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as service:
+        assert service.stdout is not None
+        try:
+            lines = []
+            while not lines or lines[-1].get("msg") != "listening":
+                lines.append(json.loads(service.stdout.readline()))
+            # Nobody reads from here on: the pipe fills, and the service waits in the middle of a line.
+            with httpx.Client(base_url=f"http://{lines[-1]['address']}", trust_env=False, timeout=5) as client:
+                _ask_until_it_hangs(client)
+            service.send_signal(signal.SIGTERM)
+            time.sleep(0.5)  # the handler runs now, within the write
+            said = service.stdout.read()
+            assert service.wait(60) == 0
+        finally:
+            service.kill()
+    ended = [json.loads(line) for line in said.splitlines()]
+    own = [line["msg"] for line in ended if line["logger"] == "turbo_services.common.server"]
+    assert own == ["stopping", "stopped"]
+
+
+def _ask_until_it_hangs(client: httpx.Client) -> None:
+    for _ in range(5000):
+        try:
+            client.get("/pets")
+        except httpx.ReadTimeout:
+            return
+    raise AssertionError("5,000 lines went into a pipe that nobody reads")
