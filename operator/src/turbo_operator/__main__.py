@@ -1,7 +1,9 @@
 """The operator's process: settings, logs, traces, HTTP server, and an orderly end."""
 
+import contextlib
 import gc
 import logging
+import queue
 import signal
 import socket
 import sys
@@ -24,7 +26,7 @@ log = logging.getLogger("turbo_operator")
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; the exit code: 0, or 2 when the operator cannot start as it is configured."""
+    """Run until SIGTERM or SIGINT; 0 is returned, 1 if the HTTP server ended, 2 for a wrong setting."""
     logs.configure("info")
     try:
         configured = settings.load()
@@ -47,19 +49,21 @@ def main() -> int:
         timeout_graceful_shutdown=_HTTP_GRACE_S,
     )
     server = uvicorn.Server(config)
-    ending = threading.Event()
+    # Not an Event: a signal that comes while its own wait holds its lock would be waited for without end.
+    ending: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ending.set())
+        signal.signal(number, lambda number, _: ending.put(number))
     http = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
     http.start()
     operator.start()
     address = "{}:{}".format(*listener.getsockname()[:2])
     log.info("listening", extra={"address": address, "mode": configured.mode, "namespace": configured.namespace})
-    while not ending.wait(1.0):
-        if not http.is_alive():
-            log.error("the HTTP server ended by itself")
-            break
-    failed = not ending.is_set()
+    asked = 0
+    while not asked and http.is_alive():
+        with contextlib.suppress(queue.Empty):
+            asked = ending.get(timeout=1.0)
+    if not asked:
+        log.error("the HTTP server ended by itself")
     log.info("stopping")
     server.should_exit = True
     if not operator.stop(GRACE_S):
@@ -68,7 +72,7 @@ def main() -> int:
     provider.shutdown()
     log.info("stopped")
     sys.stdout.flush()
-    return 1 if failed else 0
+    return 0 if asked else 1
 
 
 def listen(configured: settings.Settings) -> socket.socket:
