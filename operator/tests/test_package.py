@@ -74,7 +74,7 @@ def test_threads_may_load_the_parts_at_the_same_time() -> None:
         "begin = threading.Barrier(len(loads));"
         "list(ThreadPoolExecutor(len(loads)).map(lambda load: (begin.wait(), load()), loads))"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_the_core_is_pure() -> None:

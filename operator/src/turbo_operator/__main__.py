@@ -26,7 +26,7 @@ log = logging.getLogger("turbo_operator")
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; 0 is returned, 1 if the HTTP server ended, 2 for a wrong setting."""
+    """Run until SIGTERM or SIGINT; returns 0, 1 if the HTTP server ended, 2 if it cannot start as configured."""
     logs.configure("info")
     try:
         configured = settings.load()
@@ -52,7 +52,7 @@ def main() -> int:
     # Not an Event: a signal that comes while its own wait holds its lock would be waited for without end.
     ending: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: ending.put(number))
+        signal.signal(number, lambda came, _: ending.put(came))
     http = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
     http.start()
     operator.start()

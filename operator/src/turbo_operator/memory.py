@@ -64,7 +64,7 @@ class GraphMemory:
 
     @property
     def generation(self) -> int:
-        """Of the spec that was planned last, 0 before the first plan."""
+        """Of the spec that was planned or refused last, 0 before the first."""
         return self._generation
 
     def conflicts(self) -> set[ObjectKey]:

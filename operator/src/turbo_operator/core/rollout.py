@@ -23,7 +23,7 @@ class Progress:
     """What the writer knows and the API server does not show.
 
     Attributes:
-        generation: Generation of the APIGraph that was last planned; 0 before the first plan.
+        generation: Generation of the APIGraph that was planned or refused last; 0 before the first.
         pending: Objects that differ from that plan and were not yet written successfully, with the reason.
         failures: Objects whose last write failed, with the message.
         conflicts: Objects that belong to others, with the message.

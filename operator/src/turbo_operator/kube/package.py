@@ -18,7 +18,7 @@ from typing import Any
 _HEAVY = ("kubernetes", "kubernetes.config", "kubernetes.utils")
 
 _loading = threading.Lock()
-"""Held while stand-ins are there: another thread's import would meet them, or lose them half-way."""
+"""Held while stand-ins are there: the `_load` of another thread would meet them, or lose them half-way."""
 
 
 @contextmanager
