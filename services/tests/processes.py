@@ -1,10 +1,13 @@
 """Services as real processes on loopback."""
 
+import array
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Mapping
@@ -24,6 +27,9 @@ class Service:
         self.port = 0
         self.lines: list[dict[str, Any]] = []
         self.directory = directory
+        self.reading = threading.Event()
+        """While it is not set nobody reads what the process says."""
+        self.reading.set()
         self._env = env
         self._listening = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,6 +73,7 @@ class Service:
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
+                self.reading.wait()
                 try:
                     record = json.loads(line)
                 except ValueError:
@@ -128,8 +135,17 @@ class Service:
         self._reader.join(START_S)
         return code
 
+    def unread(self) -> int:
+        """Bytes that wait in the pipe."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        number = array.array("i", [0])
+        fcntl.ioctl(self._process.stdout, termios.FIONREAD, number)
+        return number[0]
+
     def close(self) -> None:
         """End it in whatever state it is."""
+        self.reading.set()
         if self._process is not None and self._process.poll() is None:
             self.kill()
         if self._client is not None:
